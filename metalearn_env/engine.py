@@ -1,0 +1,141 @@
+"""Inner learners at work: n of them side by side, each moving a chosen step along its family's direction.
+
+An engine is the state of the learners and the few inner products that step-size rules and observations are made of.
+It draws nothing and decides nothing. NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.family import TINY, Array, Evaluation, TaskFamily
+
+DIVERGED_AT = np.array(1e6)  # times the initial gap
+
+CHUNK = 2**13  # parameters evaluated at once: the temporary arrays of a larger batch would leave the cache
+
+_ONE_STEP = np.array(1)
+
+Rows = NDArray[np.int64]
+
+
+@dataclass
+class Engine:
+    """The state of n inner learners; to be read by all, changed by `advance` and `put` alone.
+
+    The arrays of directions are used again two steps later: keep a copy, not the array.
+
+    >>> from metalearn_env.families import make_family
+    >>> family = make_family("LinearRegression", dimension=1)
+    >>> engine = Engine.start(family, family.sample(np.random.default_rng(0), n=3, horizon=10), horizon=10)
+    >>> engine.advance(1.0 / engine.task.diagonal[:, 0] ** 2)  # the inverse of the only eigenvalue
+    >>> bool(np.all(engine.gap_ratio < 1e-12))
+    True
+    """
+
+    family: TaskFamily
+    task: Any  # a NamedTuple of arrays with leading axis n
+    horizon: NDArray[np.int64]  # (n,) inner steps of an episode
+    t: NDArray[np.int64]  # (n,) inner steps taken
+    theta: Array  # (n, p)
+    loss: Array  # (n,)
+    signal: Array  # (n,)
+    direction: Array  # (n, p)
+    previous_direction: Array  # (n, p) the direction of the last step; zero before the first
+    squared_norm: Array  # (n,) |d|^2, and never zero
+    previous_squared_norm: Array  # (n,) |d_prev|^2
+    alignment: Array  # (n,) the inner product of d and d_prev
+    step_size: Array  # (n,) the last step size taken; before the first, the one to start from
+    unit: Array  # (n,) the natural step size of the task
+    reference: Array  # (n,) f*
+    initial_gap: Array  # (n,) the gap, loss - f*, at t = 0
+    gap_ratio: Array  # (n,) gap / initial gap
+
+    @classmethod
+    def start(cls, family: TaskFamily, task: Any, horizon: int | NDArray[np.int64], first: Array | float = 1.0) -> Engine:
+        """Put learners at the start of n tasks, with ``first``, (n,) or one number, the first step size in units."""
+        theta = family.start(task)
+        n = len(theta)
+        t = np.zeros(n, np.int64)
+        loss, signal, direction = evaluation = family.evaluate(task, theta, t)
+        unit, reference = family.step_unit(task, evaluation), family.reference_loss(task)
+        return cls(
+            family=family,
+            task=task,
+            horizon=np.full(n, horizon) if isinstance(horizon, int) else horizon,
+            t=t,
+            theta=theta,
+            loss=loss,
+            signal=signal,
+            direction=direction,
+            previous_direction=np.zeros_like(theta),
+            squared_norm=np.vecdot(direction, direction) + TINY,
+            previous_squared_norm=np.full(n, TINY),
+            alignment=np.zeros(n),
+            step_size=unit * first,
+            unit=unit,
+            reference=reference,
+            initial_gap=(initial_gap := np.maximum(loss - reference, TINY)),
+            gap_ratio=(loss - reference) / initial_gap,
+        )
+
+    def __post_init__(self) -> None:
+        size = max(1, CHUNK // self.theta.shape[1])
+        cuts = [slice(first, first + size) for first in range(0, len(self.theta), size)]
+        self._chunks = [(rows, self.task._make(array[rows] for array in self.task)) for rows in cuts]
+
+    def put(self, rows: Rows, other: Engine) -> None:
+        """Replace the learners of ``rows``, (k,), by those of ``other``, an engine of k."""
+        for mine, new in zip(self.task, other.task, strict=True):
+            mine[rows] = new
+        for name in _ARRAYS:
+            getattr(self, name)[rows] = getattr(other, name)
+
+    def advance(self, step_size: Array) -> None:
+        """Take one inner step of ``step_size``, (n,), with every learner."""
+        previous, spare = self.direction, self.previous_direction
+        self.theta += np.multiply(previous, step_size[:, None], out=spare)
+        self.t += _ONE_STEP
+        self.step_size = step_size
+        self.loss, self.signal, self.direction = self._evaluate(spare)
+        self.gap_ratio = (self.loss - self.reference) / self.initial_gap
+        self.previous_direction, self.previous_squared_norm = previous, self.squared_norm
+        self.squared_norm = np.vecdot(self.direction, self.direction) + TINY
+        self.alignment = np.vecdot(self.direction, previous)
+
+    def advance_only(self, active: NDArray[np.bool_], step_size: Array) -> None:
+        """Take one inner step with the ``active`` learners, (n,), and leave the others as they are."""
+        held = np.flatnonzero(~active)
+        if not held.size:
+            return self.advance(step_size)
+        kept = {name: getattr(self, name)[held] for name in _ARRAYS}
+        self.t[held] -= 1
+        self.advance(np.where(active, step_size, 0.0))
+        for name, values in kept.items():
+            getattr(self, name)[held] = values
+
+    def _evaluate(self, spare: Array) -> Evaluation:
+        """Evaluate all learners, a chunk of rows at a time, with ``spare`` (n, p) to put the directions in."""
+        if len(self._chunks) == 1:
+            return self.family.evaluate(self.task, self.theta, self.t)
+        loss, signal = np.empty_like(self.loss), np.empty_like(self.loss)
+        for rows, task in self._chunks:
+            loss[rows], signal[rows], spare[rows] = self.family.evaluate(task, self.theta[rows], self.t[rows])
+        return Evaluation(loss, signal, spare)
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Whether the horizon is reached or the run has diverged, (n,)."""
+        return (self.t >= self.horizon) | self.diverged
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether a gap has exploded or is not a number, (n,)."""
+        return ~(self.gap_ratio <= DIVERGED_AT)
+
+
+_ARRAYS = tuple(field.name for field in fields(Engine) if field.name not in ("family", "task"))

@@ -1,0 +1,180 @@
+"""The Gymnasium environment: a session of one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.families import make_family
+from metalearn_env.family import TaskFamily
+from metalearn_env.observations import check_observation, feature_names
+from metalearn_env.ranges import Range
+from metalearn_env.session import Session
+from metalearn_env.spaces import action_space, formed, observation_space
+
+RENDER_MODES = ["rgb_array"]
+RENDER_FPS = 10
+
+
+def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any], **kwargs: Any) -> Session:
+    """Return a session of ``n`` rows for the family with these options."""
+    return Session(make_family(family, **options), n, **kwargs)
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise ``ValueError`` unless it is None or one of the modes."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode is None or one of {', '.join(RENDER_MODES)}, not {render_mode!r}")
+
+
+class StepSizeEnv(gym.Env[Any, Any]):
+    """An agent chooses the step size of an inner learner.
+
+    ## Description
+    A task is drawn from a family of inner problems. At every step the family gives a direction, the agent chooses how
+    far to go, and the inner learner moves: ``theta += step_size * direction``. An episode is one inner run.
+
+    ## Action Space
+    | `action=` | space | step size |
+    |---|---|---|
+    | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `10**a`; at first, the one to start from |
+    | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `10**(3 a)` |
+    | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
+
+    With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the whole
+    inner run, so that an episode is one step. With `"random"` the action has a second component, the spread of the step
+    (`(a + 1) / 2`, or a choice of 0, .25, .5, 1): the step size above is multiplied by `exp(spread * z)`, z normal.
+    Values out of the box are clipped; a value that is not finite, or an action of another shape, raises `ValueError`.
+
+    ## Observation Space
+    `Box(float32)` of 13 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
+    kind of the task and its descriptors; progress t / T and log10 T; of each of the last `history` inner steps, the logs
+    of the ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature number.
+    All are free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
+
+    ## Rewards
+    `reward="log"` (default): log gap before the step minus log gap after it, gap = loss - reference loss.
+    `reward="linear"`: the fall of the gap as a part of the first gap. Both add up to the improvement of the episode,
+    whatever the actions; the potential is clipped (log: 1e-12 to 1e6 times the first gap; linear: 0 to 10), not the reward.
+
+    ## Starting State
+    A new task at its start. The step size to start from is the task's natural unit, as far as it shows at t = 0; in the
+    train split times 10^U(-2, 2), unless `strategy="constant"`.
+
+    ## Episode End
+    `terminated` when the horizon is reached (it is part of the problem, and observed), or when the gap exceeds 1e6 times
+    the first gap or is not a number. Never `truncated`.
+
+    ## Info
+    `loss`, `signal` (the loss a learner would see), `step_size`, `gap`; at the end `final_gap`.
+
+    ## Arguments
+    * `family`: set by the id; a name, or `"package.module:Class"` of one's own family.
+    * `split`: `"train"`, `"validation"` or `"test"`; their tasks are disjoint.
+    * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
+    * `history`: inner steps in the observation. Default 5.
+    * `action`, `strategy`, `observation`, `reward`: as above.
+    * `render_mode`: `None` or `"rgb_array"`.
+    * every option of the family, such as `spectrum`, `batch_size` and `dataset` of
+      `metalearn_env.families.linear_regression.LinearRegression`.
+
+    ## Vectorized environment
+    `gym.make_vec(id, num_envs=n)` gives the native batch, `metalearn_env.vector.StepSizeVectorEnv`.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": RENDER_FPS}
+
+    def __init__(
+        self,
+        family: str | type[TaskFamily] = "LinearRegression",
+        *,
+        split: str = "train",
+        horizon: Range = 50,
+        history: int = 5,
+        action: str = "relative",
+        strategy: str = "dynamic",
+        observation: str = "flat",
+        reward: str = "log",
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        check_observation(observation)
+        check_render_mode(render_mode)
+        self.session = make_session(
+            family,
+            1,
+            {"split": split, **options},
+            horizon=horizon,
+            history=history,
+            action=action,
+            strategy=strategy,
+            reward=reward,
+        )
+        self.observation_form, self.render_mode = observation, render_mode
+        self.observation_space = observation_space(history, observation)
+        self.action_space = action_space(self.session.actions)
+        self._ended = True
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns of the flat observation."""
+        return feature_names(self.session.history)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin a new episode; see `gymnasium.Env.reset`. There are no ``options``."""
+        if options:
+            raise ValueError(f"reset has no options, not {sorted(options)}")
+        super().reset(seed=seed)
+        if seed is not None or not self.session.pool.seeded(0):
+            self.session.pool.seed(0, task_seed(self.np_random))
+        self.session.begin(_ONE_ROW)
+        self._ended = False
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take an inner step (with ``strategy="constant"``: all of them); see `gymnasium.Env.step`.
+
+        Raises:
+            ValueError: the action has another shape or type, or is not finite. Nothing has changed.
+            gymnasium.error.ResetNeeded: the episode has ended, or not begun.
+        """
+        if self._ended:
+            raise gym.error.ResetNeeded("the episode has ended; call reset() before step()")
+        outcome = self.session.step(self.session.actions.parse(np.asarray(action)[None], 1))
+        info = self._info()
+        self._ended = bool(outcome.terminated[0])
+        if self._ended:
+            info["final_gap"] = info["gap"]
+        return self._observation(), float(outcome.reward[0]), self._ended, False, info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Return a picture of the episode so far, (H, W, 3), or None without a render mode."""
+        raise NotImplementedError
+
+    def _observation(self) -> Any:
+        columns = self.session.observer.observation()[0]
+        return columns if self.observation_form == "flat" else formed(columns, self.session.history, "dict")
+
+    def _info(self) -> dict[str, float]:
+        engine = self.session.engine
+        loss = float(engine.loss[0])
+        return {
+            "loss": loss,
+            "signal": float(engine.signal[0]),
+            "step_size": float(engine.step_size[0]),
+            "gap": loss - float(engine.reference[0]),
+        }
+
+
+_ONE_ROW = np.zeros(1, np.int64)
+
+
+def task_seed(generator: np.random.Generator) -> int:
+    """Return the seed of a row's tasks, from the generator that Gymnasium has seeded."""
+    return int(generator.integers(2**63))

@@ -1,0 +1,51 @@
+"""The task families by name, as data: ``name -> "module:Class"``, imported when one is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+from metalearn_env.family import TaskFamily
+
+FAMILIES: dict[str, str] = {
+    "LinearRegression": "metalearn_env.families.linear_regression:LinearRegression",
+}
+
+
+def family_class(family: str | type[TaskFamily]) -> type[TaskFamily]:
+    """Return the class of a family given by name, by ``"module:Class"``, or as the class itself.
+
+    Raises:
+        ValueError: no such family.
+        TypeError: what is named is not a `TaskFamily`.
+    """
+    if isinstance(family, str):
+        path = FAMILIES.get(family, family)
+        module, _, name = path.partition(":")
+        if not name:
+            raise ValueError(f"family is one of {', '.join(FAMILIES)}, or 'module:Class', not {family!r}")
+        try:
+            found = getattr(import_module(module), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise ValueError(f"family {family!r} cannot be imported: {error}") from error
+    else:
+        found = family
+    if not (isinstance(found, type) and issubclass(found, TaskFamily)):
+        raise TypeError(f"family is a subclass of TaskFamily, not {found!r}")
+    return found
+
+
+def make_family(family: str | type[TaskFamily], **options: Any) -> TaskFamily:
+    """Return a configured family.
+
+    Raises:
+        TypeError: an option that the family does not have.
+        ValueError: no such family, or an option's value that it cannot honour.
+    """
+    cls = family_class(family)
+    known = [field.name for field in fields(cls) if field.init]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{cls.__name__} has no option {name!r}; its options are {', '.join(known)}")
+    return cls(**options)

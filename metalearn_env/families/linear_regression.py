@@ -1,0 +1,150 @@
+"""Linear regression by gradient descent: the inner problem whose every answer is known.
+
+The loss is f(theta) = |X theta - y|^2 / 2m, the direction its negative gradient: from all examples, or from the
+minibatch of the step. Tasks are kept in the reduced form of `metalearn_env.least_squares`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env import datasets
+from metalearn_env.designs import Design, RegressionTask, SubsampledData, SyntheticDesign, SPECTRA
+from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
+from metalearn_env.least_squares import product, transposed_product
+from metalearn_env.ranges import Range, as_integer, as_range
+
+Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "mixed"]
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearRegression(TaskFamily[RegressionTask]):
+    """Least-squares problems of random dimension, size, conditioning, noise and scale, or drawn from real data.
+
+    Args:
+        spectrum: eigenvalues of the Gram matrix: of a Gaussian design, log-uniform, linear-uniform, or a mix of the
+            three, a third each.
+        dimension: features d. Default: 8 to 64; for a data set, half of its features to all of them.
+        conditioning: kappa = largest / smallest eigenvalue, of the two uniform spectra.
+        examples_per_parameter: m / d; it conditions the Gaussian design and the subsamples of a data set.
+        noise: variance of the noise over variance of the signal, of synthetic tasks.
+        scale: the objective is multiplied by 10^U(-scale, scale).
+        batch_size: examples that a step sees; None: all of them. Minibatches of synthetic tasks are fresh draws from
+            the population, whose exact risk is the loss; those of a data set are drawn with replacement.
+        dataset: "diabetes", "linnerud", or arrays (X, y): tasks are subsamples of its rows and features.
+        split: which stream of tasks, or which rows of the data set.
+
+    A range (low, high) is drawn from log-uniformly; a number is a range of one value.
+
+    Raises:
+        ValueError: a value that cannot be honoured, such as more features than the data set has.
+    """
+
+    kind: ClassVar[Kind] = "supervised"
+    descriptor_names: ClassVar[tuple[str, ...]] = (
+        "log10_dimension",
+        "log10_examples_per_parameter",
+        "inverse_batch_size",
+        "spectral_flatness",
+    )
+
+    spectrum: Spectrum = "mixed"
+    dimension: Range | None = None
+    conditioning: Range = (1.0, 1e4)
+    examples_per_parameter: Range = (1.05, 2.0)
+    noise: Range = (1e-3, 2.0)
+    scale: float = 3.0
+    batch_size: int | None = None
+    dataset: str | tuple[Any, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._design  # noqa: B018  (a bad value is found out here)
+
+    @cached_property
+    def _design(self) -> Design:
+        if self.spectrum not in get_args(Spectrum):
+            raise ValueError(f"spectrum is one of {', '.join(get_args(Spectrum))}, not {self.spectrum!r}")
+        conditioning = as_range("conditioning", self.conditioning, minimum=1.0)
+        noise = as_range("noise", self.noise, minimum=0.0)
+        if noise[0] == 0.0 < noise[1]:
+            raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
+        common: dict[str, Any] = {
+            "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
+            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
+        }
+        if self.dataset is None:
+            if self.spectrum == "gaussian":
+                self._refuse("a Gaussian design", "conditioning")
+            dimension = self._dimension((8, 64))
+            spectra = SPECTRA if self.spectrum == "mixed" else (self.spectrum,)
+            return SyntheticDesign(
+                dimension=dimension, spectra=spectra, conditioning=conditioning, noise=noise, **common
+            )
+        self._refuse("a data set", "spectrum", "conditioning", "noise")
+        inputs, targets = datasets.standardised_split(*datasets.load_regression(self.dataset), self.split)
+        features = inputs.shape[1]
+        dimension = self._dimension(((features + 1) // 2, features))
+        if dimension[1] > features:
+            raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
+        return SubsampledData(dimension=dimension, inputs=inputs, targets=targets, **common)
+
+    def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
+        return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
+
+    def _refuse(self, reason: str, *options: str) -> None:
+        for option in options:
+            if getattr(self, option) != getattr(type(self), option):
+                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
+
+    @property
+    def num_parameters(self) -> int:
+        return self._design.num_parameters
+
+    def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
+        return self._design.draw(rng, n, horizon)
+
+    def complete(self, draw: Any) -> RegressionTask:
+        return self._design.build(draw)
+
+    def start(self, task: RegressionTask) -> Array:
+        return np.zeros_like(task.optimum)
+
+    def loss(self, task: RegressionTask, theta: Array) -> Array:
+        residual = product(task, task.optimum - theta)
+        return task.minimum + HALF * np.vecdot(residual, residual)
+
+    def signal(self, task: RegressionTask, theta: Array, t: NDArray[np.int64]) -> Array:
+        return self.evaluate(task, theta, t).signal
+
+    def direction(self, task: RegressionTask, theta: Array, t: NDArray[np.int64]) -> Array:
+        return self.evaluate(task, theta, t).direction
+
+    def evaluate(self, task: RegressionTask, theta: Array, t: NDArray[np.int64]) -> Evaluation:
+        residual = product(task, task.optimum - theta)
+        loss = task.minimum + HALF * np.vecdot(residual, residual)
+        if self.batch_size is None:
+            return Evaluation(loss, loss, transposed_product(task, residual))
+        rows = np.arange(len(theta))
+        inputs = task.inputs[rows, t]
+        error = task.targets[rows, t] - np.vecdot(inputs, theta[:, None, :])
+        direction = np.einsum("nb,nbp->np", error, inputs) / self.batch_size
+        return Evaluation(loss, HALF * np.vecdot(error, error) / self.batch_size, direction)
+
+    def descriptor(self, task: RegressionTask) -> Array:
+        return task.descriptor
+
+    def step_unit(self, task: RegressionTask, first: Evaluation) -> Array:
+        """Return f_0 / |d_0|^2: between 1/2L and 1/2mu where f* = 0, for eigenvalues in [mu, L]."""
+        squared_norm = np.vecdot(first.direction, first.direction)
+        return first.signal / np.maximum(squared_norm, TINY)
+
+    def reference_loss(self, task: RegressionTask) -> Array:
+        return task.minimum

@@ -1,0 +1,106 @@
+"""The contract of a task family: what an inner problem must answer so that an agent can choose its step sizes.
+
+A family says in which *direction* an inner learner moves; the agent says *how far*:
+
+    theta[i] += step_size[i] * direction[i]          i = 1..n tasks, side by side
+
+Every method works on a batch of n tasks at once. `sample` is the only one given a generator: the noise of a whole
+episode (minibatches, environment draws) is part of the task, so all other methods are pure and row-wise, and the
+state of an inner run is ``(task, theta, t)``. Out-of-tree families subclass `TaskFamily` and are used by name,
+``gym.make(id, family="package.module:Class")`` or `metalearn_env.register_family`.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.splits import check_split
+
+Array = NDArray[np.float64]
+Kind = Literal["supervised", "unsupervised", "reinforcement"]
+KINDS: tuple[str, ...] = get_args(Kind)
+MAX_DESCRIPTORS = 8
+
+# Zero-dimensional arrays: NumPy works with them twice as fast as with Python numbers.
+TINY = np.array(np.finfo(np.float64).tiny)
+HALF = np.array(0.5)
+ONE = np.array(1.0)
+
+TaskT = TypeVar("TaskT", bound=tuple[Any, ...])
+
+
+class Evaluation(NamedTuple):
+    """What a family says of n iterates."""
+
+    loss: Array  # (n,) exact; what the reward measures
+    signal: Array  # (n,) the loss a learner would really see
+    direction: Array  # (n, p) where the learner moves, before the step size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TaskFamily(abc.ABC, Generic[TaskT]):
+    """A distribution over inner problems. ``TaskT`` is a `NamedTuple` of arrays, each with leading axis n.
+
+    Subclasses are final, frozen dataclasses whose keyword-only fields, with defaults, are their configuration.
+    """
+
+    kind: ClassVar[Kind]
+    descriptor_names: ClassVar[tuple[str, ...]]
+
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+
+    @property
+    @abc.abstractmethod
+    def num_parameters(self) -> int:
+        """The length p of theta, the same for every task of the family."""
+
+    @abc.abstractmethod
+    def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
+        """Draw n tasks, each with the noise of its times t = 0, ..., horizon: a NamedTuple of arrays (n, ...).
+
+        It may be the tasks themselves, or only their random numbers, which `complete` turns into tasks.
+        """
+
+    def complete(self, draw: Any) -> TaskT:
+        """Turn what `sample` drew into tasks: costly algebra (optima, spectra), for many at once. Default: nothing."""
+        return draw
+
+    @abc.abstractmethod
+    def start(self, task: TaskT) -> Array:
+        """Return the first iterate, (n, p), as a new array."""
+
+    @abc.abstractmethod
+    def loss(self, task: TaskT, theta: Array) -> Array:
+        """Return the exact loss, (n,)."""
+
+    def signal(self, task: TaskT, theta: Array, t: NDArray[np.int64]) -> Array:
+        """Return the loss that a learner would really see at times t, (n,). Default: the exact loss."""
+        return self.loss(task, theta)
+
+    @abc.abstractmethod
+    def direction(self, task: TaskT, theta: Array, t: NDArray[np.int64]) -> Array:
+        """Return the direction at times t, (n, p), as a new array. It need not be the gradient of anything."""
+
+    def evaluate(self, task: TaskT, theta: Array, t: NDArray[np.int64]) -> Evaluation:
+        """Return loss, signal and direction together. Override it where they share work; the values stay the same."""
+        return Evaluation(self.loss(task, theta), self.signal(task, theta, t), self.direction(task, theta, t))
+
+    @abc.abstractmethod
+    def descriptor(self, task: TaskT) -> Array:
+        """Return what an agent may know of the task, (n, k) with k = len(descriptor_names), each entry of order one."""
+
+    def step_unit(self, task: TaskT, first: Evaluation) -> Array:
+        """Return the natural step size of the task, (n,), from what is visible at t = 0. Default: 1."""
+        return np.ones(len(first.loss))
+
+    @abc.abstractmethod
+    def reference_loss(self, task: TaskT) -> Array:
+        """Return f*, the loss from which gaps are measured, (n,); the optimum where that is cheap."""

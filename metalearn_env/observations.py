@@ -1,0 +1,124 @@
+"""What an agent sees: named, unit-free, bounded features of one fixed width, the same for every family.
+
+=========  ==========================================================================================================
+group      features
+=========  ==========================================================================================================
+task       kind of the task, one-hot (3); its descriptors, padded to 8
+progress   t / T; log10 T
+history    for each of the last H inner steps, newest first (zero before the episode began), natural logs of
+           signal_ratio      signal / signal before the step
+           step_ratio        step size / step size before it
+           norm_ratio        |d| / |d before|
+           cosine            cosine of d and d before (no log)
+           curvature         h s'y / s's = 1 - d.d_before / |d_before|^2, the step size times the curvature along it
+                             (2 is the edge of stability)
+=========  ==========================================================================================================
+
+The step sizes of Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant
+changes none of them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.engine import Engine, Rows
+from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY, Array, TaskFamily
+
+Observation = Literal["flat", "dict"]
+
+STEP_FEATURES = ("signal_ratio", "step_ratio", "norm_ratio", "cosine", "curvature")
+LOG_BOUND = 5.0
+DESCRIPTOR_BOUND = 10.0
+NUM_TASK = len(KINDS) + MAX_DESCRIPTORS
+NUM_STATIC = NUM_TASK + 2
+
+
+def check_observation(observation: str) -> None:
+    """Raise ``ValueError`` unless ``observation`` is a known form."""
+    if observation not in get_args(Observation):
+        raise ValueError(f"observation is one of {', '.join(get_args(Observation))}, not {observation!r}")
+
+
+def feature_names(history: int) -> tuple[str, ...]:
+    """Return the name of every column of the flat observation.
+
+    >>> feature_names(1)[-5:]
+    ('signal_ratio[-1]', 'step_ratio[-1]', 'norm_ratio[-1]', 'cosine[-1]', 'curvature[-1]')
+    """
+    task = [f"kind_{kind}" for kind in KINDS] + [f"descriptor_{index}" for index in range(MAX_DESCRIPTORS)]
+    past = [f"{name}[-{age}]" for age in range(1, history + 1) for name in STEP_FEATURES]
+    return (*task, "progress", "log10_horizon", *past)
+
+
+def bounds(history: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the lowest and highest value of every column, (width,) each."""
+    step_low, step_high = np.full(5, -LOG_BOUND), np.full(5, LOG_BOUND)
+    step_low[3], step_high[3] = -1.0, 1.0
+    static_low = [0.0] * len(KINDS) + [-DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [0.0, 0.0]
+    static_high = [1.0] * len(KINDS) + [DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [1.0, DESCRIPTOR_BOUND]
+    low = np.concatenate([static_low, np.tile(step_low, history)])
+    high = np.concatenate([static_high, np.tile(step_high, history)])
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def groups(history: int) -> dict[str, slice]:
+    """Return the columns of the groups "task", "progress" and "history"."""
+    width = NUM_STATIC + len(STEP_FEATURES) * history
+    return {"task": slice(NUM_TASK), "progress": slice(NUM_TASK, NUM_STATIC), "history": slice(NUM_STATIC, width)}
+
+
+class Observer:
+    """Keeps the observations of n learners up to date with their engine.
+
+    Args:
+        family: gives the kind of the tasks.
+        n: learners.
+        history: inner steps remembered, H.
+    """
+
+    def __init__(self, family: TaskFamily, n: int, history: int) -> None:
+        width = len(STEP_FEATURES)
+        columns = self._columns = np.zeros((n, NUM_STATIC + width * history), np.float32)
+        columns[:, KINDS.index(family.kind)] = 1.0
+        self._progress = columns[:, NUM_TASK]
+        self._newest = columns[:, NUM_STATIC : NUM_STATIC + width]
+        self._older, self._newer = columns[:, NUM_STATIC + width :], columns[:, NUM_STATIC:-width]
+        self._logs = np.zeros((5, n))  # of signal, step size, |d|^2
+        self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:, None] for bound in bounds(1))
+
+    def begin(self, fresh: Engine, rows: Rows) -> None:
+        """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
+        descriptor = fresh.family.descriptor(fresh.task)
+        columns = np.zeros((len(rows), self._columns.shape[1] - len(KINDS)), np.float32)
+        columns[:, : descriptor.shape[1]] = np.fmin(np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND)
+        columns[:, MAX_DESCRIPTORS + 1] = np.log10(fresh.horizon)
+        self._columns[rows, len(KINDS) :] = columns
+        self._logs[:3, rows] = np.log(np.fmax([fresh.signal, fresh.step_size, fresh.squared_norm], TINY))
+
+    def update(self, engine: Engine) -> None:
+        """Take in the inner step that the engine has just made."""
+        np.divide(engine.t, engine.horizon, out=self._progress, casting="same_kind")
+        if self._newest.size:
+            self._older[:] = self._newer
+            self._newest[:] = self._step_features(engine).T
+
+    def observation(self) -> NDArray[np.float32]:
+        """Return the flat observations, (n, width), as a new array."""
+        return self._columns.copy()
+
+    def _step_features(self, engine: Engine) -> Array:
+        projection = engine.alignment / engine.previous_squared_norm
+        logs = np.empty(self._logs.shape)
+        logs[0], logs[1], logs[2], logs[4] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection
+        logs[3] = ONE
+        logs = np.log(np.fmax(logs, TINY))
+        features = logs - self._logs
+        features[2] = log_norm_ratio = HALF * features[2]
+        features[3] = projection * np.exp(-log_norm_ratio)
+        logs[4] = 0.0  # the curvature is a ratio already: nothing is to be subtracted from the next one
+        self._logs = logs
+        return np.fmin(np.fmax(features, self._low), self._high)

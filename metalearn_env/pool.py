@@ -1,0 +1,114 @@
+"""Tasks on hand: every row draws its own, in blocks, and hands them out as its episodes end.
+
+A row has its own generator, so n rows of a batch meet the tasks that n single environments with the same seeds meet.
+Drawing in blocks of a fixed size keeps it a small part of the cost of an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.engine import Rows
+from metalearn_env.family import Array, TaskFamily
+from metalearn_env.ranges import log_uniform_integer
+from metalearn_env.splits import task_generator
+
+FIRST_STEP_DECADES = 2.0  # in the train split the first step is 10^U(-2, 2) units, elsewhere one unit
+BLOCK_BYTES = 2**18
+MAX_BLOCK = 128
+COMPLETED_AT_ONCE = 128
+
+
+class Episode(NamedTuple):
+    """What n episodes are made of, all their randomness included."""
+
+    task: Any  # a NamedTuple of arrays with leading axis n
+    horizon: NDArray[np.int64]  # (n,)
+    first_step: Array  # (n,) in units
+    noise: Array  # (n, longest horizon) standard normal draws, or (n, 0)
+
+
+class TaskPool:
+    """Episodes for n rows.
+
+    Args:
+        family: where the tasks come from; its split decides the stream.
+        n: rows.
+        horizon: shortest and longest episode.
+        vary_first_step: whether first steps are randomised (where the split is "train").
+        noise: whether each inner step is given a normal draw.
+    """
+
+    def __init__(
+        self, family: TaskFamily, n: int, horizon: tuple[int, int], *, vary_first_step: bool, noise: bool
+    ) -> None:
+        self._family, self._horizon, self._noise = family, horizon, noise
+        self._decades = FIRST_STEP_DECADES if vary_first_step and family.split == "train" else 0.0
+        trial = self._completed(self._draw(np.random.default_rng(0), 1))
+        size = sum(array.nbytes for array in _flat(trial))
+        self._block = int(np.clip(BLOCK_BYTES // size, 1, MAX_BLOCK))
+        self._generators: list[np.random.Generator | None] = [None] * n
+        self._cursor = np.full(n, self._block)
+        self._store: Any = None  # an Episode of arrays (n, block, ...)
+
+    def seed(self, row: int, seed: int) -> None:
+        """Start the stream of ``row`` anew."""
+        self._generators[row] = task_generator(seed, self._family.split)
+        self._cursor[row] = self._block
+
+    def seeded(self, row: int) -> bool:
+        return self._generators[row] is not None
+
+    def take(self, rows: Rows) -> Episode:
+        """Return the next episode of each of ``rows``."""
+        used_up = rows[self._cursor[rows] == self._block]
+        at_once = max(1, COMPLETED_AT_ONCE // self._block)
+        for first in range(0, len(used_up), at_once):
+            self._refill(used_up[first : first + at_once])
+        cursor = self._cursor[rows]
+        self._cursor[rows] = cursor + 1
+        return _map(lambda array: array[rows, cursor], self._store)
+
+    def _refill(self, rows: Rows) -> None:
+        drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
+        joined = drawn[0] if len(drawn) == 1 else _map(lambda *arrays: np.concatenate(arrays), *drawn)
+        block = self._completed(joined)
+        if self._store is None:
+            shape = (len(self._cursor), self._block)
+            self._store = _map(lambda array: np.zeros((*shape, *array.shape[1:]), array.dtype), block)
+        for stored, new in zip(_flat(self._store), _flat(block), strict=True):
+            for index, row in enumerate(rows):
+                stored[row] = new[index * self._block : (index + 1) * self._block]
+        self._cursor[rows] = 0
+
+    def _completed(self, episode: Episode) -> Episode:
+        return episode._replace(task=self._family.complete(episode.task))
+
+    def _draw(self, rng: np.random.Generator, n: int) -> Episode:
+        low, high = self._horizon
+        task = self._family.sample(rng, n, high)
+        uniform = rng.random((2, n))
+        return Episode(
+            task=task,
+            horizon=log_uniform_integer(uniform[0], low, high),
+            first_step=10.0 ** (self._decades * (2.0 * uniform[1] - 1.0)),
+            noise=rng.standard_normal((n, high if self._noise else 0)),
+        )
+
+
+def draw_tasks(family: TaskFamily, seed: int, n: int, horizon: int) -> Any:
+    """Draw n complete tasks of the family's split, as scoring does."""
+    return family.complete(family.sample(task_generator(seed, family.split), n, horizon))
+
+
+def _flat(episode: Episode) -> Sequence[np.ndarray]:
+    return [*episode.task, *episode[1:]]
+
+
+def _map(function: Any, *episodes: Episode) -> Episode:
+    arrays = [function(*together) for together in zip(*map(_flat, episodes), strict=True)]
+    return Episode(episodes[0].task._make(arrays[:-3]), *arrays[-3:])

@@ -1,0 +1,55 @@
+"""Ranges ``(low, high)`` from which a configuration is drawn; a single number is a range of one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from metalearn_env.family import Array
+
+Range = float | Sequence[float]
+
+
+def as_range(name: str, value: Any, *, minimum: float, integer: bool = False) -> tuple[Any, Any]:
+    """Return ``value`` as ``(low, high)``.
+
+    Raises:
+        ValueError: it is not a number or a pair low <= high of (whole) numbers of at least ``minimum``.
+
+    >>> as_range("horizon", 50, minimum=1, integer=True)
+    (50, 50)
+    """
+    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    whole = "whole number" if integer else "number"
+    if len(pair) != 2 or not all(_is_number(end, integer) and end >= minimum for end in pair) or pair[0] > pair[1]:
+        raise ValueError(f"{name} is a {whole} >= {minimum:g}, or a pair (low, high) of them, not {value!r}")
+    kind = int if integer else float
+    return kind(pair[0]), kind(pair[1])
+
+
+def as_integer(name: str, value: Any, *, minimum: int) -> int:
+    """Return ``value`` as a whole number of at least ``minimum``, or raise ``ValueError``."""
+    if not _is_number(value, integer=True) or value < minimum:
+        raise ValueError(f"{name} is a whole number >= {minimum}, not {value!r}")
+    return int(value)
+
+
+def log_uniform(uniform: Array, low: float, high: float) -> Array:
+    """Map uniform numbers of [0, 1) to log-uniform ones of [low, high); a range from 0 to 0 gives zeros."""
+    if high == 0.0:
+        return np.zeros_like(uniform)
+    return low * (high / low) ** uniform
+
+
+def log_uniform_integer(uniform: Array, low: int, high: int) -> np.ndarray:
+    """Map uniform numbers of [0, 1) to whole ones of low, ..., high, about equally many in every octave."""
+    return np.minimum(log_uniform(uniform, low, high + 1), high).astype(np.int64)
+
+
+def _is_number(value: Any, integer: bool) -> bool:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.integer)):
+        return False
+    return bool(np.isfinite(value)) and (not integer or value == int(value))

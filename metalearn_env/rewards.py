@@ -1,0 +1,44 @@
+"""Rewards: the fall of a potential over a step, so that the rewards of an episode add up to its whole improvement.
+
+=======  ====================================  =================
+reward   potential                             clipped to
+=======  ====================================  =================
+log      log(gap / initial gap)                [log 1e-12, log 1e6]
+linear   gap / initial gap                     [0, 10]
+=======  ====================================  =================
+
+The potential is clipped, never the reward: a clipped reward would pay for bouncing. An inner run that diverges ends
+with the potential at its upper end.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from metalearn_env.engine import DIVERGED_AT, Engine
+from metalearn_env.family import Array
+
+Reward = Literal["log", "linear"]
+
+SMALLEST_GAP = np.array(1e-12)  # times the initial gap; smaller ones count as this
+LINEAR_CAP = np.array(10.0)
+
+
+def check_reward(reward: str) -> None:
+    """Raise ``ValueError`` unless ``reward`` is a known one."""
+    if reward not in get_args(Reward):
+        raise ValueError(f"reward is one of {', '.join(get_args(Reward))}, not {reward!r}")
+
+
+def potential(engine: Engine, reward: str) -> Array:
+    """Return the potential, (n,), whose fall is the reward."""
+    if reward == "linear":
+        return np.fmin(np.fmax(engine.gap_ratio, 0.0), LINEAR_CAP)
+    return np.log(np.fmin(np.fmax(engine.gap_ratio, SMALLEST_GAP), DIVERGED_AT))
+
+
+def log_gap(engine: Engine) -> Array:
+    """Return log(gap / initial gap), (n,), between log 1e-12 and log 1e6: what scores are made of."""
+    return potential(engine, "log")

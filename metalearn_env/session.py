@@ -1,0 +1,117 @@
+"""Episodes as an agent meets them, n side by side: engine, tasks, actions, observations and rewards put together.
+
+Both environments, and everything that replays an agent, are thin coats over this; it knows no Gymnasium.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.actions import ActionMap
+from metalearn_env.engine import CHUNK, Engine, Rows
+from metalearn_env.family import Array, TaskFamily
+from metalearn_env.observations import Observer
+from metalearn_env.pool import TaskPool
+from metalearn_env.ranges import Range, as_integer, as_range
+from metalearn_env.rewards import check_reward, potential
+
+
+
+class Outcome(NamedTuple):
+    """What n steps brought."""
+
+    reward: Array  # (n,)
+    terminated: NDArray[np.bool_]  # (n,) the horizon is reached, or the inner run has diverged
+
+
+class Session:
+    """n rows of episodes.
+
+    Args:
+        family: the inner problems.
+        n: rows.
+        horizon: inner steps of an episode, or a range of them.
+        history: inner steps in the observation.
+        action, strategy: see `metalearn_env.actions`.
+        reward: "log" or "linear".
+
+    Raises:
+        ValueError: an option that cannot be honoured.
+    """
+
+    def __init__(
+        self, family: TaskFamily, n: int, *, horizon: Range, history: int, action: str, strategy: str, reward: str
+    ) -> None:
+        low, high = as_range("horizon", horizon, minimum=1, integer=True)
+        self.history = as_integer("history", history, minimum=0)
+        check_reward(reward)
+        self.family, self.n, self.reward = family, n, reward
+        self.actions = ActionMap(n, action, strategy)
+        self.pool = TaskPool(
+            family, n, (low, high), vary_first_step=strategy != "constant", noise=strategy == "random"
+        )
+        self.observer = Observer(family, n, self.history)
+        self._potential = np.zeros(n)
+
+    def begin(self, rows: Rows) -> None:
+        """Begin a new episode in each of ``rows``, sorted; all of them at the first call."""
+        at_once = max(1, CHUNK // self.family.num_parameters)
+        if not hasattr(self, "engine"):
+            at_once = self.n
+        for first in range(0, len(rows), at_once):
+            self._begin(rows[first : first + at_once])
+
+    def _begin(self, rows: Rows) -> None:
+        episode = self.pool.take(rows)
+        fresh = Engine.start(self.family, episode.task, episode.horizon, episode.first_step)
+        if len(rows) == self.n:
+            self.engine, self._noise = fresh, episode.noise
+        else:
+            self.engine.put(rows, fresh)
+            self._noise[rows] = episode.noise
+        self.actions.begin(fresh, rows)
+        self.observer.begin(fresh, rows)
+        self._potential[rows] = potential(fresh, self.reward)
+
+    def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
+        """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
+
+        Rows that are not active keep their inner state; what is said of them means nothing.
+        """
+        if self.actions.strategy == "constant":
+            self._run_to_the_end(actions, active)
+        else:
+            step_size = self.actions.step_size(actions, self.engine, self._draw())
+            if active is None:
+                self.engine.advance(step_size)
+            else:
+                self.engine.advance_only(active, step_size)
+        self.observer.update(self.engine)
+        before, self._potential = self._potential, potential(self.engine, self.reward)
+        return Outcome(before - self._potential, self.engine.ended)
+
+    def info(self) -> dict[str, Array]:
+        """Return loss, signal, last step size and gap, (n,) each, as new arrays."""
+        engine = self.engine
+        return {
+            "loss": engine.loss.copy(),
+            "signal": engine.signal.copy(),
+            "step_size": engine.step_size.copy(),
+            "gap": engine.loss - engine.reference,
+        }
+
+    def _draw(self) -> Array | None:
+        if not self._noise.shape[1]:
+            return None
+        return self._noise[np.arange(self.n), np.minimum(self.engine.t, self._noise.shape[1] - 1)]
+
+    def _run_to_the_end(self, actions: NDArray[Any], active: NDArray[np.bool_] | None) -> None:
+        engine = self.engine
+        step_size = self.actions.step_size(actions, engine)
+        going = np.ones(self.n, np.bool_) if active is None else active
+        while going.any():
+            engine.advance_only(going, step_size)
+            going = going & ~engine.ended
