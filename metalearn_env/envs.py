@@ -8,20 +8,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.families import make_family
 from metalearn_env.family import TaskFamily
 from metalearn_env.observations import check_observation, feature_names
-from metalearn_env.ranges import Range
-from metalearn_env.session import Session
+from metalearn_env.rendering import draw_rows
+from metalearn_env.session import make_session
 from metalearn_env.spaces import action_space, formed, observation_space
 
 RENDER_MODES = ["rgb_array"]
 RENDER_FPS = 10
-
-
-def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any], **kwargs: Any) -> Session:
-    """Return a session of ``n`` rows for the family with these options."""
-    return Session(make_family(family, **options), n, **kwargs)
 
 
 def check_render_mode(render_mode: str | None) -> None:
@@ -94,30 +88,15 @@ class StepSizeEnv(gym.Env[Any, Any]):
         self,
         family: str | type[TaskFamily] = "LinearRegression",
         *,
-        split: str = "train",
-        horizon: Range = 50,
-        history: int = 5,
-        action: str = "relative",
-        strategy: str = "dynamic",
         observation: str = "flat",
-        reward: str = "log",
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
         check_observation(observation)
         check_render_mode(render_mode)
-        self.session = make_session(
-            family,
-            1,
-            {"split": split, **options},
-            horizon=horizon,
-            history=history,
-            action=action,
-            strategy=strategy,
-            reward=reward,
-        )
+        self.session = make_session(family, 1, {**options, "trace": render_mode is not None})
         self.observation_form, self.render_mode = observation, render_mode
-        self.observation_space = observation_space(history, observation)
+        self.observation_space = observation_space(self.session.history, observation)
         self.action_space = action_space(self.session.actions)
         self._ended = True
 
@@ -155,7 +134,10 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return a picture of the episode so far, (H, W, 3), or None without a render mode."""
-        raise NotImplementedError
+        if self.render_mode is None:
+            gym.logger.warn("render() returns nothing: the environment was made without a render_mode")
+            return None
+        return draw_rows(self.session)[0]
 
     def _observation(self) -> Any:
         columns = self.session.observer.observation()[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
 from metalearn_env.engine import CHUNK, Engine, Rows
+from metalearn_env.families import make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.observations import Observer
 from metalearn_env.pool import TaskPool
@@ -19,12 +20,29 @@ from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
 
+SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "trace")
+
 
 class Outcome(NamedTuple):
     """What n steps brought."""
 
     reward: Array  # (n,)
     terminated: NDArray[np.bool_]  # (n,) the horizon is reached, or the inner run has diverged
+
+
+class Trace:
+    """The losses and step sizes of n episodes, (n, longest horizon + 1) each, NaN where there are none yet."""
+
+    def __init__(self, n: int, longest: int) -> None:
+        self.loss, self.step_size = np.full((2, n, longest + 1), np.nan)
+
+    def begin(self, engine: Engine, rows: Rows) -> None:
+        self.loss[rows] = self.step_size[rows] = np.nan
+        self.update(engine)
+
+    def update(self, engine: Engine) -> None:
+        row = np.arange(len(engine.t))
+        self.loss[row, engine.t], self.step_size[row, engine.t] = engine.loss, engine.step_size
 
 
 class Session:
@@ -37,13 +55,23 @@ class Session:
         history: inner steps in the observation.
         action, strategy: see `metalearn_env.actions`.
         reward: "log" or "linear".
+        trace: keep the losses and step sizes of every episode, to be drawn.
 
     Raises:
         ValueError: an option that cannot be honoured.
     """
 
     def __init__(
-        self, family: TaskFamily, n: int, *, horizon: Range, history: int, action: str, strategy: str, reward: str
+        self,
+        family: TaskFamily,
+        n: int,
+        *,
+        horizon: Range = 50,
+        history: int = 5,
+        action: str = "relative",
+        strategy: str = "dynamic",
+        reward: str = "log",
+        trace: bool = False,
     ) -> None:
         low, high = as_range("horizon", horizon, minimum=1, integer=True)
         self.history = as_integer("history", history, minimum=0)
@@ -54,6 +82,7 @@ class Session:
             family, n, (low, high), vary_first_step=strategy != "constant", noise=strategy == "random"
         )
         self.observer = Observer(family, n, self.history)
+        self.trace = Trace(n, high) if trace else None
         self._potential = np.zeros(n)
 
     def begin(self, rows: Rows) -> None:
@@ -75,6 +104,8 @@ class Session:
         self.actions.begin(fresh, rows)
         self.observer.begin(fresh, rows)
         self._potential[rows] = potential(fresh, self.reward)
+        if self.trace is not None:
+            self.trace.begin(self.engine, rows)
 
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
         """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
@@ -84,11 +115,7 @@ class Session:
         if self.actions.strategy == "constant":
             self._run_to_the_end(actions, active)
         else:
-            step_size = self.actions.step_size(actions, self.engine, self._draw())
-            if active is None:
-                self.engine.advance(step_size)
-            else:
-                self.engine.advance_only(active, step_size)
+            self._advance(self.actions.step_size(actions, self.engine, self._draw()), active)
         self.observer.update(self.engine)
         before, self._potential = self._potential, potential(self.engine, self.reward)
         return Outcome(before - self._potential, self.engine.ended)
@@ -113,5 +140,25 @@ class Session:
         step_size = self.actions.step_size(actions, engine)
         going = np.ones(self.n, np.bool_) if active is None else active
         while going.any():
-            engine.advance_only(going, step_size)
+            self._advance(step_size, going)
             going = going & ~engine.ended
+
+    def _advance(self, step_size: Array, active: NDArray[np.bool_] | None) -> None:
+        if active is None:
+            self.engine.advance(step_size)
+        else:
+            self.engine.advance_only(active, step_size)
+        if self.trace is not None:
+            self.trace.update(self.engine)
+
+
+def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any]) -> Session:
+    """Return a session of ``n`` rows from the options of an environment: those of `Session`, and of the family.
+
+    Raises:
+        TypeError: an option that neither has.
+        ValueError: a value that cannot be honoured.
+    """
+    ours = {name: options[name] for name in SESSION_OPTIONS if name in options}
+    theirs = {name: value for name, value in options.items() if name not in SESSION_OPTIONS}
+    return Session(make_family(family, **theirs), n, **ours)
