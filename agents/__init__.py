@@ -1,0 +1,1 @@
+"""Training and evaluating agents, from a checkout of the repository."""

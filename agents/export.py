@@ -1,0 +1,28 @@
+"""From a trained Stable-Baselines3 agent to a policy file that NumPy runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from metalearn_env.policy import Policy
+
+
+def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
+    """Return the actor of an actor-critic agent as a `Policy`: its most likely action, observation by observation.
+
+    Raises:
+        ValueError: the actor is not a perceptron with tanh units on the flat observation.
+    """
+    policy = model.policy
+    if not isinstance(policy, ActorCriticPolicy) or policy.activation_fn is not torch.nn.Tanh:
+        raise ValueError(f"only actor-critic agents with tanh units are exported, not {type(policy).__name__}")
+    linear = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
+    layers = tuple(
+        (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
+        for layer in [*linear, policy.action_net]
+    )
+    return Policy(layers, dict(header))

@@ -1,0 +1,176 @@
+"""Train an agent: ``python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 2_000_000 --out runs/mine``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+import tyro
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecMonitor
+
+import metalearn_env
+from agents.training import POLICY, Checkpoint, ProgressBar, Validation, checkpoints
+from metalearn_env.__main__ import key_value
+from metalearn_env.adapters.sb3 import make_sb3_env
+from metalearn_env.observations import feature_names
+from metalearn_env.scoring import TaskSet
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train an agent on the native vector environment."""
+
+    out: Path
+    """folder of the run"""
+    env: str = "MetaLearn/LinearRegression-v0"
+    """id of the environment"""
+    env_kwargs: tuple[str, ...] = ()
+    """options of the environment, as key:value"""
+    algo: str = "ppo"
+    """algorithm: ppo"""
+    steps: int = 1_000_000
+    """environment steps in all"""
+    seed: int = 0
+    """of weights, actions and tasks"""
+    resume: bool = False
+    """go on with the run in --out from its last checkpoint"""
+    checkpoint_every: int = 200_000
+    """environment steps between checkpoints"""
+    validate_every: int = 100_000
+    """environment steps between scores on validation tasks"""
+    validation_tasks: int = 128
+    """how many of them"""
+    num_envs: int = 256
+    """rows of the vector environment"""
+    n_steps: int = 50
+    """steps of each row between updates"""
+    batch_size: int = 1600
+    """steps in a minibatch of an update"""
+    n_epochs: int = 6
+    """passes over the steps of an update"""
+    learning_rate: float = 1e-3
+    """at the start; it falls linearly to 0"""
+    gamma: float = 1.0
+    """discount; 1, since a horizon is part of the problem"""
+    gae_lambda: float = 0.95
+    """bias against variance of the advantages"""
+    ent_coef: float = 0.0
+    """weight of the entropy"""
+    log_std: float = -1.0
+    """logarithm of the first standard deviation of the actions"""
+    width: int = 64
+    """units in each of the two hidden layers"""
+
+
+def main(args: Args) -> None:
+    """Run the training that ``args`` ask for."""
+    if args.algo != "ppo":
+        raise SystemExit(f"error: --algo is ppo, not {args.algo}")
+    options = dict(key_value(text) for text in args.env_kwargs)
+    begin_run(args)
+    model = resumed(args, options) if args.resume else new_model(args, options)
+    validation = TaskSet(args.env, "validation", args.validation_tasks, 0, options)
+    parts = [
+        ProgressBar(args.steps),
+        Validation(validation, args.validate_every, args.out, header(args, model)),
+        Checkpoint(args.checkpoint_every, args.out),
+    ]
+    model.set_logger(configure(str(args.out), ["csv", "tensorboard"]))
+    model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
+    print(f"best policy on validation tasks: {args.out / POLICY}")
+
+
+def begin_run(args: Args) -> None:
+    """Record the configuration, or check that a run to be resumed has the same one.
+
+    Raises:
+        SystemExit: there is a run already, or none to resume, or it was begun with other options.
+    """
+    config = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
+    config = json.loads(json.dumps(config))
+    path = args.out / RUN
+    if not args.resume:
+        if path.exists():
+            raise SystemExit(f"error: {args.out} holds a run already; give another --out, or --resume it")
+        args.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config, indent=1) + "\n")
+        return
+    if not path.exists() or not checkpoints(args.out):
+        raise SystemExit(f"error: {args.out} holds no checkpoint to resume from")
+    begun = json.loads(path.read_text())
+    for name in config.keys() - {"resume", "steps", "out"}:
+        if begun[name] != config[name]:
+            raise SystemExit(f"error: the run was begun with {name}={begun[name]!r}; it cannot go on with {config[name]!r}")
+
+
+def make_env(args: Args, options: dict[str, Any], seed: int) -> VecMonitor:
+    return VecMonitor(make_sb3_env(args.env, args.num_envs, seed=seed, **options))
+
+
+def new_model(args: Args, options: dict[str, Any]) -> PPO:
+    """Return an untrained agent."""
+    first_rate = args.learning_rate
+    return PPO(
+        "MlpPolicy",
+        make_env(args, options, args.seed),
+        seed=args.seed,
+        n_steps=args.n_steps,
+        batch_size=args.batch_size,
+        n_epochs=args.n_epochs,
+        learning_rate=lambda remaining: first_rate * remaining,
+        gamma=args.gamma,
+        gae_lambda=args.gae_lambda,
+        ent_coef=args.ent_coef,
+        policy_kwargs={"net_arch": [args.width, args.width], "log_std_init": args.log_std},
+        device="cpu",
+    )
+
+
+def resumed(args: Args, options: dict[str, Any]) -> PPO:
+    """Return the agent of the last checkpoint, on tasks that it has not met yet."""
+    last = checkpoints(args.out)[-1]
+    steps = int(last.stem)
+    return PPO.load(last, env=make_env(args, options, args.seed + steps), device="cpu")
+
+
+def header(args: Args, model: PPO) -> dict[str, Any]:
+    """Return what the policy file says of itself."""
+    vector = model.get_env()
+    assert vector is not None
+    session = vector.get_attr("session")[0]
+    return {
+        "env": args.env,
+        "env_kwargs": dict(key_value(text) for text in args.env_kwargs),
+        "action": session.actions.action,
+        "strategy": session.actions.strategy,
+        "history": session.history,
+        "feature_names": feature_names(session.history),
+        "algorithm": args.algo,
+        "seed": args.seed,
+        "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
+        "begun": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": {
+            "python": platform.python_version(),
+            **{module.__name__: module.__version__ for module in (metalearn_env, gymnasium, np, stable_baselines3, torch)},
+        },
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(tyro.cli(Args))

@@ -1,0 +1,136 @@
+"""What happens while an agent trains: a progress bar, checkpoints, and a score on validation tasks."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from agents.export import export
+from metalearn_env.scoring import TaskSet, final_log_gap
+from metalearn_env.statistics import interquartile_mean
+
+SCORES = "validation.csv"
+POLICY = "policy.safetensors"
+CHECKPOINTS = "checkpoints"
+
+
+class ProgressBar(BaseCallback):
+    """A bar with the mean return of the last episodes."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self._steps, initial=self.num_timesteps, desc="training", unit="step", unit_scale=True)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._bar.update(self.num_timesteps - self._bar.n)
+        if self.model.ep_info_buffer:
+            self._bar.set_postfix_str(f"return {np.mean([info['r'] for info in self.model.ep_info_buffer]):.1f}")
+
+    def _on_training_end(self) -> None:
+        self._bar.update(self.num_timesteps - self._bar.n)
+        self._bar.close()
+
+
+class Validation(BaseCallback):
+    """Score the agent on validation tasks every ``every`` steps, and export the best so far.
+
+    Args:
+        tasks: what to score on.
+        every: environment steps between scores.
+        folder: the run; ``validation.csv`` and ``policy.safetensors`` are written there.
+        header: what the policy file is to say of itself.
+    """
+
+    def __init__(self, tasks: TaskSet, every: int, folder: Path, header: dict[str, Any]) -> None:
+        super().__init__()
+        self._tasks, self._every, self._folder, self._header = tasks, every, folder, header
+        self._next, self._best = 0, -np.inf
+        for steps, iqm in read_scores(folder):
+            self._next, self._best = steps + every, max(self._best, iqm)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self._next:
+            self._score()
+
+    def _on_training_end(self) -> None:
+        if not any(steps == self.num_timesteps for steps, _ in read_scores(self._folder)):
+            self._score()
+
+    def _score(self) -> None:
+        policy = export(self.model, self._header)
+        tasks = self._tasks
+        reached = final_log_gap(tasks.family, tasks.task, tasks.horizon, policy.step_sizes)
+        iqm = float(interquartile_mean(tasks.scores(reached)))
+        if iqm > self._best:
+            policy.header["validation_iqm"], policy.header["steps"] = round(iqm, 4), self.num_timesteps
+            policy.save(self._folder / POLICY)
+        self._best = max(self._best, iqm)
+        self.logger.record("validation/iqm", iqm)
+        with (self._folder / SCORES).open("a", newline="") as file:
+            csv.writer(file).writerow([self.num_timesteps, iqm])
+        self._next = self.num_timesteps + self._every
+
+
+class Checkpoint(BaseCallback):
+    """Save the whole agent every ``every`` steps: each file is whole or absent, and the two last are kept."""
+
+    def __init__(self, every: int, folder: Path) -> None:
+        super().__init__()
+        self._every, self._folder, self._next = every, folder / CHECKPOINTS, 0
+
+    def _on_training_start(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        self._next = self.num_timesteps + self._every
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self._next:
+            self.save()
+
+    def _on_training_end(self) -> None:
+        self.save()
+
+    def save(self) -> None:
+        save_whole(self.model, self._folder / f"{self.num_timesteps}.zip")
+        for old in checkpoints(self._folder.parent)[:-2]:
+            old.unlink()
+        self._next = self.num_timesteps + self._every
+
+
+def save_whole(model: BaseAlgorithm, path: Path) -> None:
+    """Save an agent under another name first, so that a file at ``path`` is always whole."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        model.save(file)
+    unfinished.replace(path)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, oldest first."""
+    return sorted((folder / CHECKPOINTS).glob("*.zip"), key=lambda path: int(path.stem))
+
+
+def read_scores(folder: Path) -> list[tuple[int, float]]:
+    """Return (steps, IQM on validation tasks) of a run, in the order they were taken."""
+    path = folder / SCORES
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [(int(steps), float(iqm)) for steps, iqm in csv.reader(file)]

@@ -1,0 +1,140 @@
+"""A trained policy as a file anyone may load: weights and a JSON header in one ``.safetensors``, run by NumPy.
+
+>>> policy = Policy.untrained(history=1, seed=0)
+>>> policy(np.zeros((2, 18), np.float32)).shape
+(2, 1)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from metalearn_env.actions import ActionMap
+from metalearn_env.engine import Engine
+from metalearn_env.family import Array
+from metalearn_env.observations import Observer, feature_names
+
+FORMAT = "metalearn_env policy 1"
+SHIPPED = Path(__file__).parent / "policies"
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A multilayer perceptron with tanh units, from a flat observation to an action.
+
+    Args:
+        layers: (weight (out, in), bias (out,)) of each layer.
+        header: what the file says of it: ``history``, ``action`` and ``strategy`` of the environment it was trained
+            on, ``feature_names``, and where it comes from (environment, command, seed, versions, score).
+    """
+
+    layers: tuple[tuple[Floats, Floats], ...]
+    header: dict[str, Any]
+
+    @classmethod
+    def untrained(cls, *, history: int, seed: int, width: int = 16) -> Policy:
+        """Return a policy of random weights for relative actions."""
+        rng, names = np.random.default_rng(seed), feature_names(history)
+        sizes = (len(names), width, 1)
+        layers = tuple(
+            (rng.normal(size=(out, into)).astype(np.float32) / np.float32(into) ** 0.5, np.zeros(out, np.float32))
+            for into, out in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        return cls(layers, {"history": history, "action": "relative", "strategy": "dynamic", "feature_names": names})
+
+    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Return the most likely action for each of n flat observations: (n, size), or (n,) if discrete with one part.
+
+        Raises:
+            ValueError: observations of another width than the policy was trained on.
+        """
+        weight, _ = self.layers[0]
+        if observations.ndim != 2 or observations.shape[1] != weight.shape[1]:
+            raise ValueError(f"observations have shape (n, {weight.shape[1]}), not {observations.shape}")
+        output = observations
+        for weight, bias in self.layers[:-1]:
+            output = np.tanh(output @ weight.T + bias)
+        weight, bias = self.layers[-1]
+        output = output @ weight.T + bias
+        choices = ActionMap(1, self.header["action"], self.header["strategy"]).choices
+        if choices is None:
+            return np.clip(output, -1.0, 1.0)
+        parts = np.split(output, np.cumsum(choices)[:-1], axis=1)
+        picked = np.stack([part.argmax(axis=1) for part in parts], axis=1)
+        return picked[:, 0] if len(choices) == 1 else picked
+
+    def step_sizes(self, engine: Engine) -> Iterator[Array]:
+        """Yield a step size, (n,), for every inner step of the engine's episodes, like a rule of `metalearn_env.rules`.
+
+        Raises:
+            ValueError: the policy was trained on other features than this version observes.
+        """
+        header, n = self.header, len(engine.t)
+        check_features(header["feature_names"], feature_names(header["history"]))
+        actions, rows = ActionMap(n, header["action"], header["strategy"]), np.arange(n)
+        observer, noise = Observer(engine.family, n, header["history"]), np.random.default_rng(0)
+        actions.begin(engine, rows)
+        observer.begin(engine, rows)
+        while True:
+            draw = noise.standard_normal(n) if header["strategy"] == "random" else None
+            step = actions.step_size(actions.parse(self(observer.observation()), n), engine, draw)
+            yield step
+            while header["strategy"] == "constant":
+                yield step
+            observer.update(engine)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a file: all of it, or nothing."""
+        tensors = {}
+        for index, (weight, bias) in enumerate(self.layers):
+            tensors[f"{index}.weight"], tensors[f"{index}.bias"] = np.ascontiguousarray(weight), bias
+        path = Path(path)
+        unfinished = path.with_name(path.name + ".part")
+        save_file(tensors, unfinished, {"format": FORMAT, "policy": json.dumps(self.header)})
+        unfinished.replace(path)
+
+
+def load(name: str | Path) -> Policy:
+    """Load a shipped policy by its name, or any by its path.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: the file is cut short, or not a policy.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = SHIPPED / f"{name}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none yet"
+        raise FileNotFoundError(f"{str(name)!r} is neither a file nor a shipped policy (shipped: {shipped})")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dictionary)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a policy of this package: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    header = json.loads(metadata["policy"])
+    names = [f"{index}.{part}" for index in range(len(tensors) // 2) for part in ("weight", "bias")]
+    if sorted(tensors) != sorted(names):
+        raise ValueError(f"{path} holds {sorted(tensors)}, not the layers of a perceptron")
+    layers = tuple((tensors[f"{index}.weight"], tensors[f"{index}.bias"]) for index in range(len(tensors) // 2))
+    return Policy(layers, header)
+
+
+def check_features(theirs: Any, ours: Any) -> None:
+    """Raise ``ValueError`` with both lists unless a policy's feature names are those of the environment."""
+    if list(theirs) != list(ours):
+        raise ValueError(f"the policy was trained on the features\n  {list(theirs)}\nbut these are\n  {list(ours)}")

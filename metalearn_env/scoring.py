@@ -1,0 +1,166 @@
+"""How good a controller is, on a scale where 0 is the best constant step in hindsight and 1 the limit of the family.
+
+For each task, with G = gap_T / gap_0 (at least 1e-12),
+
+    S = (log G_0 - log G) / (log G_0 - log G_1)
+
+where G_0 belongs to the best constant step size for that very task, and G_1 to the limit (`metalearn_env.limits`).
+All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log G_1 < 0.1 are dropped, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.engine import Engine
+from metalearn_env.families import make_family
+from metalearn_env.family import Array, TaskFamily
+from metalearn_env.limits import limit_loss
+from metalearn_env.pool import draw_tasks
+from metalearn_env.ranges import as_integer
+from metalearn_env.rewards import SMALLEST_GAP, log_gap
+from metalearn_env.rules import Rule
+from metalearn_env.rules.schedules import schedule
+from metalearn_env.session import SESSION_OPTIONS
+from metalearn_env.statistics import bootstrap_interval, interquartile_mean
+
+LEAST_SPAN = 0.1
+LEAST_TASKS = 8
+GRID = np.logspace(-5, 3, 65)  # step sizes in units
+ZOOMS, ZOOM_POINTS = 3, 9
+
+class Row(NamedTuple):
+    """One line of a results table."""
+
+    controller: str
+    kind: str  # "rule", "control", "policy" or "limit"
+    iqm: float
+    low: float
+    high: float
+    diverged: float
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSet:
+    """Tasks to score on.
+
+    Args:
+        env_id: a registered id.
+        split: "train", "validation" or "test".
+        tasks: how many, at least 8.
+        seed: of the tasks.
+        env_kwargs: what ``gym.make`` takes for the id.
+
+    Raises:
+        ValueError: fewer tasks, an option that cannot be honoured, or a horizon that is not one number.
+    """
+
+    env_id: str
+    split: str = "test"
+    tasks: int = 256
+    seed: int = 0
+    env_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        as_integer("tasks", self.tasks, minimum=LEAST_TASKS)
+        as_integer("seed", self.seed, minimum=0)
+        as_integer("horizon", self.horizon, minimum=1)
+        self.family  # noqa: B018  (a bad option is found out here)
+
+    @property
+    def horizon(self) -> int:
+        horizon: int = {"horizon": 50, **(self.env_kwargs or {})}["horizon"]
+        return horizon
+
+    @cached_property
+    def family(self) -> TaskFamily:
+        options = {**gym.spec(self.env_id).kwargs, **(self.env_kwargs or {}), "split": self.split}
+        return make_family(**{name: value for name, value in options.items() if name not in SESSION_OPTIONS})
+
+    @cached_property
+    def task(self) -> Any:
+        return draw_tasks(self.family, self.seed, self.tasks, self.horizon)
+
+    @cached_property
+    def oracle(self) -> tuple[Array, Array]:
+        """The best constant step of each task in units, (n,), and the final log gap it leaves, (n,)."""
+        return best_constant(self.family, self.task, self.horizon)
+
+    @cached_property
+    def limit(self) -> Array:
+        """The final log gap of the limit, (n,)."""
+        start = Engine.start(self.family, self.task, self.horizon)
+        gap = limit_loss(self.family, self.task, self.horizon) - start.reference
+        return np.log(np.maximum(gap / start.initial_gap, SMALLEST_GAP))
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """The tasks on which step sizes matter, (n,); the others are dropped."""
+        return self.oracle[1] - self.limit >= LEAST_SPAN
+
+    def scores(self, final_log_gap: Array) -> Array:
+        """Return S on the tasks that count, from log gaps (..., n)."""
+        zero, one = self.oracle[1][self.counted], self.limit[self.counted]
+        return (zero - final_log_gap[..., self.counted]) / (zero - one)
+
+    def row(self, controller: str, kind: str, final_log_gap: Array) -> Row:
+        """Return the line of a table for final log gaps (runs, n).
+
+        Raises:
+            ValueError: fewer than 8 tasks count.
+        """
+        if self.counted.sum() < LEAST_TASKS:
+            raise ValueError(
+                f"{self.counted.sum()} of {self.tasks} tasks have a limit {LEAST_SPAN} below their best constant step in "
+                f"log gap; a score needs {LEAST_TASKS}"
+            )
+        scores = self.scores(final_log_gap)
+        diverged = float((final_log_gap > 0.0).mean())
+        return Row(controller, kind, float(interquartile_mean(scores.ravel())), *bootstrap_interval(scores), diverged)
+
+
+def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[Engine]:
+    """Run a controller on all tasks; yield the engine at t = 0, ..., horizon. Diverged learners stay where they are."""
+    engine = Engine.start(family, task, horizon)
+    steps = controller(engine)
+    yield engine
+    for _ in range(horizon):
+        engine.advance_only(~engine.ended, next(steps))
+        yield engine
+
+
+def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Array:
+    """Return log(gap_T / gap_0), (n,), after a controller's run."""
+    for engine in rollout(family, task, horizon, controller):
+        pass
+    return log_gap(engine)
+
+
+def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, Array]:
+    """Return the best constant step size of each task in units, (n,), and the final log gap it leaves, (n,).
+
+    A grid of 8 points a decade from 10^-5 to 10^3, then three times a finer grid around each task's best point.
+    """
+
+    def run(multiple: Array) -> Array:
+        return final_log_gap(family, task, horizon, schedule(np.broadcast_to(multiple, (horizon, *multiple.shape))))
+
+    n = len(family.reference_loss(task))
+    gaps = np.stack([run(np.full(n, multiple)) for multiple in GRID])
+    best, lowest = GRID[gaps.argmin(axis=0)], gaps.min(axis=0)
+    width = np.log(GRID[1] / GRID[0])
+    for _ in range(ZOOMS):
+        candidates = best * np.exp(np.linspace(-width, width, ZOOM_POINTS))[:, None]
+        gaps = np.stack([run(candidate) for candidate in candidates])
+        better = gaps.min(axis=0) < lowest
+        best = np.where(better, np.take_along_axis(candidates, gaps.argmin(axis=0)[None], 0)[0], best)
+        lowest = np.minimum(gaps.min(axis=0), lowest)
+        width /= (ZOOM_POINTS - 1) / 2
+    return best, lowest

@@ -1,0 +1,87 @@
+"""Results tables: any controllers on one set of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metalearn_env.controls import CONTROLS, LIMIT
+from metalearn_env.family import Array
+from metalearn_env.policy import load
+from metalearn_env.progress import progress
+from metalearn_env.rules import RULES, rule
+from metalearn_env.scoring import Row, TaskSet, final_log_gap
+
+Contender = tuple[str, str, Callable[[TaskSet], Array]]  # name, kind, final log gaps (n,) or (runs, n)
+
+
+def known_controllers() -> list[str]:
+    """Return the names of all controllers that need no file, in the order of a table."""
+    return [*CONTROLS, *RULES, *LIMIT]
+
+
+def contender(name: str) -> Contender:
+    """Return the controller of a name of `known_controllers`, of a shipped policy, or of a policy file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is not a policy.
+    """
+    if name in CONTROLS or name in LIMIT:
+        kind, run = {**CONTROLS, **LIMIT}[name]
+        return name, kind, run
+    if name in RULES:
+        found = rule(name)
+        return name, "rule", lambda task_set: _run(found, task_set)
+    try:
+        policy = load(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no controller {name!r}; known: {', '.join(known_controllers())}; {error}") from None
+    return Path(name).stem, "policy", lambda task_set: _run(policy.step_sizes, task_set)
+
+
+def policies(name: str, paths: Sequence[str | Path]) -> Contender:
+    """Return one contender of several policy files, such as those of several training seeds."""
+    loaded = [load(path) for path in paths]
+    return name, "policy", lambda task_set: np.stack([_run(policy.step_sizes, task_set) for policy in loaded])
+
+
+def score(task_set: TaskSet, contenders: Sequence[Contender], *, show_progress: bool = False) -> dict[str, Any]:
+    """Score contenders on the same tasks.
+
+    Returns:
+        ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows"}``, a row for each contender with controller,
+        kind, iqm, low, high (95 % interval) and diverged (rate).
+    """
+    rows: list[Row] = []
+    for name, kind, run in progress(contenders, f"scoring {task_set.env_id}", show=show_progress):
+        rows.append(task_set.row(name, kind, np.atleast_2d(run(task_set))))
+    return {
+        "env": task_set.env_id,
+        "env_kwargs": dict(task_set.env_kwargs or {}),
+        "split": task_set.split,
+        "tasks": task_set.tasks,
+        "seed": task_set.seed,
+        "dropped": int((~task_set.counted).sum()),
+        "rows": [row._asdict() for row in rows],
+    }
+
+
+def formatted(result: dict[str, Any]) -> str:
+    """Return a score as a table of text."""
+    options = " ".join(f"{key}:{value}" for key, value in result["env_kwargs"].items())
+    title = f"{result['env']} {options} ({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
+    lines = [" ".join(title.split()), f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}"]
+    for row in result["rows"]:
+        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(
+            f"{row['controller']:<20} {row['kind']:<8} {row['iqm']:>7.3f}   {interval:<18} {row['diverged']:>7.1%}"
+        )
+    return "\n".join(lines)
+
+
+def _run(run: Any, task_set: TaskSet) -> Array:
+    return final_log_gap(task_set.family, task_set.task, task_set.horizon, run)
