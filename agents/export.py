@@ -17,12 +17,12 @@ def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
     Raises:
         ValueError: the actor is not a perceptron with tanh units on the flat observation.
     """
-    policy = model.policy
+    policy: Any = model.policy
     if not isinstance(policy, ActorCriticPolicy) or policy.activation_fn is not torch.nn.Tanh:
         raise ValueError(f"only actor-critic agents with tanh units are exported, not {type(policy).__name__}")
-    linear = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
+    hidden = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
     layers = tuple(
         (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
-        for layer in [*linear, policy.action_net]
+        for layer in [*hidden, policy.action_net]
     )
     return Policy(layers, dict(header))

@@ -115,7 +115,9 @@ def begin_run(args: Args) -> None:
     begun = json.loads(path.read_text())
     for name in config.keys() - {"resume", "steps", "out"}:
         if begun[name] != config[name]:
-            raise SystemExit(f"error: the run was begun with {name}={begun[name]!r}; it cannot go on with {config[name]!r}")
+            raise SystemExit(
+                f"error: the run was begun with {name}={begun[name]!r}; it cannot go on with {config[name]!r}"
+            )
 
 
 def make_env(args: Args, options: dict[str, Any], seed: int) -> VecMonitor:
@@ -166,7 +168,10 @@ def header(args: Args, model: PPO) -> dict[str, Any]:
         "begun": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {
             "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (metalearn_env, gymnasium, np, stable_baselines3, torch)},
+            **{
+                module.__name__: module.__version__
+                for module in (metalearn_env, gymnasium, np, stable_baselines3, torch)
+            },
         },
     }
 

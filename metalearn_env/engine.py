@@ -56,7 +56,9 @@ class Engine:
     gap_ratio: Array  # (n,) gap / initial gap
 
     @classmethod
-    def start(cls, family: TaskFamily, task: Any, horizon: int | NDArray[np.int64], first: Array | float = 1.0) -> Engine:
+    def start(
+        cls, family: TaskFamily, task: Any, horizon: int | NDArray[np.int64], first: Array | float = 1.0
+    ) -> Engine:
         """Put learners at the start of n tasks, with ``first``, (n,) or one number, the first step size in units."""
         theta = family.start(task)
         n = len(theta)
@@ -101,7 +103,7 @@ class Engine:
         self.theta += np.multiply(previous, step_size[:, None], out=spare)
         self.t += _ONE_STEP
         self.step_size = step_size
-        self.loss, self.signal, self.direction = self._evaluate(spare)
+        self.loss, self.signal, self.direction = self.evaluate(spare)
         self.gap_ratio = (self.loss - self.reference) / self.initial_gap
         self.previous_direction, self.previous_squared_norm = previous, self.squared_norm
         self.squared_norm = np.vecdot(self.direction, self.direction) + TINY
@@ -118,7 +120,7 @@ class Engine:
         for name, values in kept.items():
             getattr(self, name)[held] = values
 
-    def _evaluate(self, spare: Array) -> Evaluation:
+    def evaluate(self, spare: Array) -> Evaluation:
         """Evaluate all learners, a chunk of rows at a time, with ``spare`` (n, p) to put the directions in."""
         if len(self._chunks) == 1:
             return self.family.evaluate(self.task, self.theta, self.t)

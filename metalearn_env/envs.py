@@ -34,33 +34,35 @@ class StepSizeEnv(gym.Env[Any, Any]):
     ## Action Space
     | `action=` | space | step size |
     |---|---|---|
-    | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `10**a`; at first, the one to start from |
+    | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `10**a` |
     | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `10**(3 a)` |
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
 
-    With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the whole
-    inner run, so that an episode is one step. With `"random"` the action has a second component, the spread of the step
-    (`(a + 1) / 2`, or a choice of 0, .25, .5, 1): the step size above is multiplied by `exp(spread * z)`, z normal.
-    Values out of the box are clipped; a value that is not finite, or an action of another shape, raises `ValueError`.
+    With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the
+    whole inner run, so that an episode is one step. With `"random"` the action has a second component, the spread of
+    the step (`(a + 1) / 2`, or a choice of 0, .25, .5, 1): the step size above is multiplied by `exp(spread * z)`, z
+    standard normal. Numbers beyond the box are clipped; an action that is not finite, or of another shape or type,
+    raises `ValueError`.
 
     ## Observation Space
     `Box(float32)` of 13 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
-    kind of the task and its descriptors; progress t / T and log10 T; of each of the last `history` inner steps, the logs
-    of the ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature number.
-    All are free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
+    kind of the task and its descriptors; progress t / T and log10 T; of each of the last `history` inner steps, the
+    logs of the ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature
+    number. All are free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
 
     ## Rewards
-    `reward="log"` (default): log gap before the step minus log gap after it, gap = loss - reference loss.
-    `reward="linear"`: the fall of the gap as a part of the first gap. Both add up to the improvement of the episode,
-    whatever the actions; the potential is clipped (log: 1e-12 to 1e6 times the first gap; linear: 0 to 10), not the reward.
+    `reward="log"` (default): log gap before the step minus log gap after it, with gap = loss - reference loss.
+    `reward="linear"`: the fall of the gap, as a part of the first gap. Both add up to the improvement over the episode,
+    whatever the actions: the potential is clipped (log: 1e-12 to 1e6 times the first gap; linear: 0 to 10 times), not
+    the reward.
 
     ## Starting State
-    A new task at its start. The step size to start from is the task's natural unit, as far as it shows at t = 0; in the
-    train split times 10^U(-2, 2), unless `strategy="constant"`.
+    A new task at its start. The step size to start from is the task's natural unit, as it shows at t = 0; in the train
+    split times 10^U(-2, 2), unless `strategy="constant"`.
 
     ## Episode End
-    `terminated` when the horizon is reached (it is part of the problem, and observed), or when the gap exceeds 1e6 times
-    the first gap or is not a number. Never `truncated`.
+    `terminated` when the horizon is reached (it is part of the problem, and observed), or when the gap exceeds 1e6
+    times the first gap or is not a number. Never `truncated`.
 
     ## Info
     `loss`, `signal` (the loss a learner would see), `step_size`, `gap`; at the end `final_gap`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Policy:
         sizes = (len(names), width, 1)
         layers = tuple(
             (rng.normal(size=(out, into)).astype(np.float32) / np.float32(into) ** 0.5, np.zeros(out, np.float32))
-            for into, out in zip(sizes[:-1], sizes[1:], strict=True)
+            for into, out in pairwise(sizes)
         )
         return cls(layers, {"history": history, "action": "relative", "strategy": "dynamic", "feature_names": names})
 
@@ -125,7 +126,9 @@ def load(name: str | Path) -> Policy:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a policy of this package: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+        raise ValueError(
+            f"{path} is not a policy of this package: its format is {metadata.get('format')!r}, not {FORMAT!r}"
+        )
     header = json.loads(metadata["policy"])
     names = [f"{index}.{part}" for index in range(len(tensors) // 2) for part in ("weight", "bias")]
     if sorted(tensors) != sorted(names):

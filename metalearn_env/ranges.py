@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,6 @@ def log_uniform_integer(uniform: Array, low: int, high: int) -> np.ndarray:
 
 
 def _is_number(value: Any, integer: bool) -> bool:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.integer)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
-    return bool(np.isfinite(value)) and (not integer or value == int(value))
+    return math.isfinite(value) and (not integer or value == int(value))

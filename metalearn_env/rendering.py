@@ -28,20 +28,21 @@ def draw_rows(session: Session) -> list[NDArray[np.uint8]]:
     return pictures
 
 
-def episode_figure(curves: dict[str, tuple[Array, Array]], horizon: int) -> Figure:
+def episode_figure(curves: dict[str, tuple[Array, Array]], horizon: int, quantity: str = "loss - f*") -> Figure:
     """Draw inner runs on the same task side by side.
 
     Args:
         curves: name -> (gaps, step sizes in units of the task), each (steps so far + 1,), NaN where there are none;
             the step size at t = 0 is the one to start from.
         horizon: inner steps of the episode.
+        quantity: what the gaps are, for the axis.
     """
     figure = _figure()
     left, right = figure.subplots(1, 2)
     for name, (gap, step_size) in curves.items():
         left.plot(np.where(gap > 0, gap, np.nan), label=name)
         right.plot(step_size, marker=".", label=name)
-    left.set(title="gap to the best loss", xlabel="inner step", ylabel="loss - f*")
+    left.set(title="gap to the best loss", xlabel="inner step", ylabel=quantity)
     right.set(title="step size", xlabel="inner step", ylabel="step size / unit of the task")
     for axes in (left, right):
         axes.set_xlim(0, horizon)

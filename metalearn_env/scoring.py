@@ -36,6 +36,7 @@ LEAST_TASKS = 8
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
 ZOOMS, ZOOM_POINTS = 3, 9
 
+
 class Row(NamedTuple):
     """One line of a results table."""
 
@@ -118,8 +119,8 @@ class TaskSet:
         """
         if self.counted.sum() < LEAST_TASKS:
             raise ValueError(
-                f"{self.counted.sum()} of {self.tasks} tasks have a limit {LEAST_SPAN} below their best constant step in "
-                f"log gap; a score needs {LEAST_TASKS}"
+                f"{self.counted.sum()} of {self.tasks} tasks have a limit {LEAST_SPAN} in log gap below their best "
+                f"constant step; a score needs {LEAST_TASKS}"
             )
         scores = self.scores(final_log_gap)
         diverged = float((final_log_gap > 0.0).mean())
@@ -138,8 +139,7 @@ def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> It
 
 def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Array:
     """Return log(gap_T / gap_0), (n,), after a controller's run."""
-    for engine in rollout(family, task, horizon, controller):
-        pass
+    *_, engine = rollout(family, task, horizon, controller)
     return log_gap(engine)
 
 

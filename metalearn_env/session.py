@@ -19,7 +19,6 @@ from metalearn_env.pool import TaskPool
 from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
-
 SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "trace")
 
 
@@ -78,9 +77,7 @@ class Session:
         check_reward(reward)
         self.family, self.n, self.reward = family, n, reward
         self.actions = ActionMap(n, action, strategy)
-        self.pool = TaskPool(
-            family, n, (low, high), vary_first_step=strategy != "constant", noise=strategy == "random"
-        )
+        self.pool = TaskPool(family, n, (low, high), vary_first_step=strategy != "constant", noise=strategy == "random")
         self.observer = Observer(family, n, self.history)
         self.trace = Trace(n, high) if trace else None
         self._potential = np.zeros(n)

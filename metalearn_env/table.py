@@ -53,8 +53,8 @@ def score(task_set: TaskSet, contenders: Sequence[Contender], *, show_progress: 
     """Score contenders on the same tasks.
 
     Returns:
-        ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows"}``, a row for each contender with controller,
-        kind, iqm, low, high (95 % interval) and diverged (rate).
+        ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows"}``, a row for each contender with
+        controller, kind, iqm, low, high (95 % interval) and diverged (rate).
     """
     rows: list[Row] = []
     for name, kind, run in progress(contenders, f"scoring {task_set.env_id}", show=show_progress):
@@ -74,7 +74,10 @@ def formatted(result: dict[str, Any]) -> str:
     """Return a score as a table of text."""
     options = " ".join(f"{key}:{value}" for key, value in result["env_kwargs"].items())
     title = f"{result['env']} {options} ({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
-    lines = [" ".join(title.split()), f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}"]
+    lines = [
+        " ".join(title.split()),
+        f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}",
+    ]
     for row in result["rows"]:
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
         lines.append(

@@ -77,7 +77,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes in all rows, or in those of ``options["reset_mask"]``; see `gymnasium.vector.VectorEnv.reset`.
+        """Begin new episodes, in all rows or in those of ``options["reset_mask"]``.
 
         Args:
             seed: an integer (row i gets seed + i), a list of one per row, or None: go on with the rows' own streams.
@@ -89,8 +89,8 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         mask = self._reset_mask(options)
         seeds = self._row_seeds(seed)
         rows = np.flatnonzero(mask)
-        for row in rows:
-            self._seed_row(int(row), seeds[row])
+        for row in rows.tolist():
+            self._seed_row(row, seeds[row])
         self._begin(rows)
         return self._observation(), self._infos(mask)
 
@@ -177,7 +177,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         return seed
 
     def _seed_row(self, row: int, seed: int | None) -> None:
-        """Give the row the generator that a single environment of this seed has; leave a seeded row without one alone."""
+        """Seed a row as a single environment is seeded; one without a new seed goes on with its stream."""
         if seed is None and self.session.pool.seeded(row):
             return
         generator, _ = seeding.np_random(seed)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -58,7 +58,7 @@ class SB3VecEnv(VecEnv):
         """Begin new episodes in all rows and return their first observations; infos are in ``reset_infos``."""
         options = next((options for options in self._options if options), None)
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
-        observations, infos = self.env.reset(seed=seeds, options=options)
+        observations, infos = self.env.reset(seed=cast(Any, seeds), options=options)
         self.reset_infos = _rows(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
@@ -84,7 +84,7 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        frames = self.env.render()
+        frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
@@ -121,7 +121,9 @@ def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
     masks = [infos.get(f"_{key}") for key in keys]
     values = [infos[key].tolist() if isinstance(infos[key], np.ndarray) else [infos[key]] * n for key in keys]
     if all(mask is None or mask.all() for mask in masks):
-        return [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)] if keys else [{} for _ in range(n)]
+        return (
+            [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)] if keys else [{} for _ in range(n)]
+        )
     return [
         {key: value[row] for key, value, mask in zip(keys, values, masks, strict=True) if mask is None or mask[row]}
         for row in range(n)

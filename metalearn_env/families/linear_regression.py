@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
+from typing import Any, ClassVar, Literal, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env import datasets
-from metalearn_env.designs import Design, RegressionTask, SubsampledData, SyntheticDesign, SPECTRA
+from metalearn_env.designs import SPECTRA, Design, RegressionTask, SubsampledData, SyntheticDesign
 from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
 from metalearn_env.ranges import Range, as_integer, as_range

@@ -1,0 +1,38 @@
+# Everything is installed into .venv, with the versions of constraints.txt; nothing else is needed than Python >= 3.10.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check format lint type benchmark clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: .venv/installed  ## train PPO on linear regression, score it, draw it
+	rm -rf runs/demo
+	$(BIN)/python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 4_000_000 --out runs/demo
+	$(BIN)/python -m agents.evaluate runs/demo --datasets diabetes \
+		--json runs/demo/score.json --plot runs/demo/training.png --episode runs/demo/episode.png
+
+test: .venv/installed  ## run every test
+	$(BIN)/python -m pytest
+
+check: .venv/installed  ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: .venv/installed  ## speed and memory, written to docs/results/throughput.md
+	$(BIN)/python -m benchmarks.throughput
+
+clean:
+	rm -rf .venv runs dist

@@ -1,0 +1,71 @@
+"""Pictures of a training run, and of an episode beside what the agent is compared with."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from agents.training import read_scores
+from metalearn_env.policy import Policy
+from metalearn_env.rendering import episode_figure
+from metalearn_env.rules import Rule, rule
+from metalearn_env.rules.schedules import schedule
+from metalearn_env.scoring import TaskSet, rollout
+
+SHOWN = ("oracle-constant", "exact-line-search", "bb1", "dai-yuan")
+
+
+def draw_training(runs: Sequence[Path], result: dict[str, Any], path: Path) -> None:
+    """Draw return and validation score over environment steps, with the test scores of the rules as lines."""
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run in runs:
+        steps, returns = _returns(run)
+        left.plot(steps, returns, label=run.name)
+        scored = read_scores(run)
+        right.plot([steps for steps, _ in scored], [iqm for _, iqm in scored], marker=".", label=run.name)
+    left.set(title="training", xlabel="environment steps", ylabel="mean return of an episode")
+    right.set(title="score on validation tasks", xlabel="environment steps", ylabel="interquartile mean of S")
+    for index, row in enumerate(row for row in result["rows"] if row["controller"] in SHOWN):
+        right.axhline(
+            row["iqm"], color=f"C{index + 1}", linestyle="--", linewidth=1, label=f"{row['controller']} (test)"
+        )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    right.legend(fontsize="small")
+    figure.savefig(path)
+
+
+def draw_episode(policy: Policy, task_set: TaskSet, path: Path) -> None:
+    """Draw gaps and step sizes on one task, the one on which the agent's score is the median."""
+    best, _ = task_set.oracle
+    constant = schedule(np.broadcast_to(best, (task_set.horizon, task_set.tasks)))
+    controllers: dict[str, Rule] = {
+        "trained agent": policy.step_sizes,
+        "best constant in hindsight": constant,
+        "Barzilai-Borwein": rule("bb1"),
+        "Dai-Yuan": rule("dai-yuan"),
+    }
+    runs = {name: _run(task_set, controller) for name, controller in controllers.items()}
+    scores = task_set.scores(np.log(np.maximum(runs["trained agent"][0][-1], 1e-12)))
+    row = np.flatnonzero(task_set.counted)[np.argsort(scores)[len(scores) // 2]]
+    curves = {name: (ratio[:, row], step[:, row]) for name, (ratio, step) in runs.items()}
+    episode_figure(curves, task_set.horizon, "gap / first gap").savefig(path)
+
+
+def _run(task_set: TaskSet, controller: Rule) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gaps over the first ones and the step sizes in units, (T + 1, n) each."""
+    engines = rollout(task_set.family, task_set.task, task_set.horizon, controller)
+    steps = [(engine.gap_ratio.copy(), engine.step_size / engine.unit) for engine in engines]
+    return np.stack([ratio for ratio, _ in steps]), np.stack([step for _, step in steps])
+
+
+def _returns(run: Path) -> tuple[list[float], list[float]]:
+    with (run / "progress.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("rollout/ep_rew_mean")]
+    return [float(row["time/total_timesteps"]) for row in rows], [float(row["rollout/ep_rew_mean"]) for row in rows]

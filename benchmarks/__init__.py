@@ -1,0 +1,1 @@
+"""Commands behind the published numbers; each writes Markdown under docs/results."""
