@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import gymnasium
 import tyro
 
 from agents.pictures import draw_episode, draw_training
@@ -68,14 +67,8 @@ def main(args: Args) -> None:
 
 
 def task_sets(args: Args, policy: Policy) -> list[TaskSet]:
-    """Return the tasks of the environment, and those of each data set.
-
-    Raises:
-        SystemExit: no environment of that id.
-    """
+    """Return the tasks of the environment, and those of each data set."""
     env = args.env or policy.header["env"]
-    if env not in gymnasium.registry:
-        raise SystemExit(f"error: no environment {env!r} is registered")
     options = dict(key_value(text) for text in args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
     kinds = [options, *({"dataset": name} for name in args.datasets)]
     return [TaskSet(env, args.split, args.tasks, args.seed, kind) for kind in kinds]

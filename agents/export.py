@@ -18,7 +18,7 @@ def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
         ValueError: the actor is not a perceptron with tanh units on the flat observation.
     """
     policy: Any = model.policy
-    if not isinstance(policy, ActorCriticPolicy) or policy.activation_fn is not torch.nn.Tanh:
+    if not isinstance(model.policy, ActorCriticPolicy) or policy.activation_fn is not torch.nn.Tanh:
         raise ValueError(f"only actor-critic agents with tanh units are exported, not {type(policy).__name__}")
     hidden = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
     layers = tuple(

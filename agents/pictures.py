@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from agents.training import read_scores
+from agents.training import read_returns, read_scores
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import episode_figure
 from metalearn_env.rules import Rule, rule
@@ -25,10 +24,8 @@ def draw_training(runs: Sequence[Path], result: dict[str, Any], path: Path) -> N
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     for run in runs:
-        steps, returns = _returns(run)
-        left.plot(steps, returns, label=run.name)
-        scored = read_scores(run)
-        right.plot([steps for steps, _ in scored], [iqm for _, iqm in scored], marker=".", label=run.name)
+        left.plot(*zip(*read_returns(run), strict=True), label=run.name)
+        right.plot(*zip(*read_scores(run), strict=True), marker=".", label=run.name)
     left.set(title="training", xlabel="environment steps", ylabel="mean return of an episode")
     right.set(title="score on validation tasks", xlabel="environment steps", ylabel="interquartile mean of S")
     for index, row in enumerate(row for row in result["rows"] if row["controller"] in SHOWN):
@@ -63,9 +60,3 @@ def _run(task_set: TaskSet, controller: Rule) -> tuple[np.ndarray, np.ndarray]:
     engines = rollout(task_set.family, task_set.task, task_set.horizon, controller)
     steps = [(engine.gap_ratio.copy(), engine.step_size / engine.unit) for engine in engines]
     return np.stack([ratio for ratio, _ in steps]), np.stack([step for _, step in steps])
-
-
-def _returns(run: Path) -> tuple[list[float], list[float]]:
-    with (run / "progress.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("rollout/ep_rew_mean")]
-    return [float(row["time/total_timesteps"]) for row in rows], [float(row["rollout/ep_rew_mean"]) for row in rows]

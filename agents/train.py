@@ -18,11 +18,10 @@ import torch
 import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor
 
 import metalearn_env
-from agents.training import POLICY, Checkpoint, ProgressBar, Validation, checkpoints
+from agents.training import POLICY, Checkpoint, ProgressBar, Validation, checkpoints, new_logger
 from metalearn_env.__main__ import key_value
 from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.observations import feature_names
@@ -82,42 +81,47 @@ def main(args: Args) -> None:
     if args.algo != "ppo":
         raise SystemExit(f"error: --algo is ppo, not {args.algo}")
     options = dict(key_value(text) for text in args.env_kwargs)
-    begin_run(args)
-    model = resumed(args, options) if args.resume else new_model(args, options)
+    check_run(args)
     validation = TaskSet(args.env, "validation", args.validation_tasks, 0, options)
+    model = resumed(args, options) if args.resume else new_model(args, options)
     parts = [
         ProgressBar(args.steps),
         Validation(validation, args.validate_every, args.out, header(args, model)),
         Checkpoint(args.checkpoint_every, args.out),
     ]
-    model.set_logger(configure(str(args.out), ["csv", "tensorboard"]))
-    model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / RUN).write_text(json.dumps(config(args), indent=1) + "\n")
+    model.set_logger(new_logger(args.out, model.num_timesteps))
+    try:
+        model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
+    except KeyboardInterrupt:
+        raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
     print(f"best policy on validation tasks: {args.out / POLICY}")
 
 
-def begin_run(args: Args) -> None:
-    """Record the configuration, or check that a run to be resumed has the same one.
+def check_run(args: Args) -> None:
+    """Check that there is no run in the folder, or, to be resumed, that it was begun with the same options.
 
     Raises:
-        SystemExit: there is a run already, or none to resume, or it was begun with other options.
+        SystemExit: it is not so.
     """
-    config = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
-    config = json.loads(json.dumps(config))
     path = args.out / RUN
     if not args.resume:
         if path.exists():
             raise SystemExit(f"error: {args.out} holds a run already; give another --out, or --resume it")
-        args.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config, indent=1) + "\n")
         return
     if not path.exists() or not checkpoints(args.out):
         raise SystemExit(f"error: {args.out} holds no checkpoint to resume from")
-    begun = json.loads(path.read_text())
-    for name in config.keys() - {"resume", "steps", "out"}:
-        if begun[name] != config[name]:
-            raise SystemExit(
-                f"error: the run was begun with {name}={begun[name]!r}; it cannot go on with {config[name]!r}"
-            )
+    begun, asked = json.loads(path.read_text()), config(args)
+    for name in asked.keys() - {"resume", "steps", "out"}:
+        if begun.get(name) != asked[name]:
+            raise SystemExit(f"error: the run was begun with {name}={begun.get(name)!r}, not {asked[name]!r}")
+
+
+def config(args: Args) -> dict[str, Any]:
+    """Return the options of a run as JSON has them."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
+    return values
 
 
 def make_env(args: Args, options: dict[str, Any], seed: int) -> VecMonitor:

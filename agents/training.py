@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
 from agents.export import export
+from metalearn_env.policy import load
 from metalearn_env.scoring import TaskSet, final_log_gap
 from metalearn_env.statistics import interquartile_mean
 
@@ -57,8 +59,8 @@ class Validation(BaseCallback):
         super().__init__()
         self._tasks, self._every, self._folder, self._header = tasks, every, folder, header
         self._next, self._best = 0, -np.inf
-        for steps, iqm in read_scores(folder):
-            self._next, self._best = steps + every, max(self._best, iqm)
+        if (folder / POLICY).exists():
+            self._best = load(folder / POLICY).header["validation_iqm"]
 
     def _on_step(self) -> bool:
         return True
@@ -67,8 +69,16 @@ class Validation(BaseCallback):
         if self.num_timesteps >= self._next:
             self._score()
 
+    def _on_training_start(self) -> None:
+        """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
+        kept = [row for row in read_scores(self._folder) if row[0] <= self.num_timesteps]
+        with (self._folder / SCORES).open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+        self._next = kept[-1][0] + self._every if kept else 0
+
     def _on_training_end(self) -> None:
-        if not any(steps == self.num_timesteps for steps, _ in read_scores(self._folder)):
+        scored = read_scores(self._folder)
+        if not scored or scored[-1][0] < self.num_timesteps:
             self._score()
 
     def _score(self) -> None:
@@ -95,7 +105,7 @@ class Checkpoint(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._folder.mkdir(exist_ok=True)
-        self._next = self.num_timesteps + self._every
+        self.save()
 
     def _on_step(self) -> bool:
         return True
@@ -112,6 +122,24 @@ class Checkpoint(BaseCallback):
         for old in checkpoints(self._folder.parent)[:-2]:
             old.unlink()
         self._next = self.num_timesteps + self._every
+
+
+def new_logger(folder: Path, steps: int) -> Logger:
+    """Return a logger to TensorBoard and to a CSV file of its own, so that a resumed run adds to what there is."""
+    formats = [make_output_format("tensorboard", str(folder)), make_output_format("csv", str(folder), f"-{steps}")]
+    return Logger(str(folder), formats)
+
+
+def read_returns(folder: Path) -> list[tuple[int, float]]:
+    """Return (steps, mean return of the last episodes) of a run, in the order of the steps."""
+    returns: dict[int, float] = {}
+    for begun, path in sorted((int(path.stem.split("-")[1]), path) for path in folder.glob("progress-*.csv")):
+        returns = {steps: value for steps, value in returns.items() if steps <= begun}
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("rollout/ep_rew_mean"):
+                    returns[int(row["time/total_timesteps"])] = float(row["rollout/ep_rew_mean"])
+    return list(returns.items())
 
 
 def save_whole(model: BaseAlgorithm, path: Path) -> None:

@@ -60,7 +60,7 @@ def main(args: Args) -> None:
     print(f"untrained: mean return {evaluate(model, args):.2f} on held-out tasks")
     model.learn(args.steps, progress_bar=True)
     print(f"trained:   mean return {evaluate(model, args):.2f}")
-    tasks = TaskSet(args.env.split(":")[-1], "test", args.tasks, args.seed)
+    tasks = TaskSet(args.env, "test", args.tasks, args.seed)
     print(formatted(score(tasks, [contender(name) for name in ("oracle-constant", "bb1", "dai-yuan")])))
 
 

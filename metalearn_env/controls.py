@@ -28,8 +28,15 @@ def do_nothing(engine: Engine) -> Iterator[Array]:
         yield np.zeros_like(engine.unit)
 
 
+def random_steps(engine: Engine, seed: int = 0) -> Iterator[Array]:
+    """Step sizes uniform between 0 and the unit of the task."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield engine.unit * rng.random(len(engine.unit))
+
+
 def random_actions(engine: Engine, seed: int = 0) -> Iterator[Array]:
-    """Uniformly random relative actions, as an untrained agent takes them."""
+    """Uniformly random relative actions: the sampled action space of the default environment."""
     n, rng = len(engine.t), np.random.default_rng(seed)
     actions = ActionMap(n)
     actions.begin(engine, np.arange(n))
@@ -61,7 +68,8 @@ def _tuned(shapes: list[str], task_set: TaskSet) -> Array:
 #: name -> (kind, the final log gaps (n,) it leaves on a task set), in the order of a table
 CONTROLS: dict[str, tuple[str, Callable[[TaskSet], Array]]] = {
     "do-nothing": ("control", partial(_rule, do_nothing)),
-    "random": ("control", partial(_rule, random_actions)),
+    "random-actions": ("control", partial(_rule, random_actions)),
+    "random-steps": ("control", partial(_rule, random_steps)),
     "tuned-constant": ("control", partial(_tuned, ["constant"])),
     "tuned-decay": ("control", partial(_tuned, [name for name in SHAPES if name != "constant"])),
     "oracle-constant": ("control", lambda task_set: task_set.oracle[1]),

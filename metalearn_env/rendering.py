@@ -49,7 +49,7 @@ def episode_figure(curves: dict[str, tuple[Array, Array]], horizon: int, quantit
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
     if len(curves) > 1:
-        left.legend()
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
     return figure
 
 

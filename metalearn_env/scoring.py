@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -24,15 +25,16 @@ from metalearn_env.families import make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.limits import limit_loss
 from metalearn_env.pool import draw_tasks
-from metalearn_env.ranges import as_integer
+from metalearn_env.ranges import as_integer, as_range
 from metalearn_env.rewards import SMALLEST_GAP, log_gap
 from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.session import SESSION_OPTIONS
+from metalearn_env.session import HORIZON, SESSION_OPTIONS
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
+NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation", "render_mode")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
 ZOOMS, ZOOM_POINTS = 3, 9
 
@@ -53,14 +55,14 @@ class TaskSet:
     """Tasks to score on.
 
     Args:
-        env_id: a registered id.
+        env_id: a registered id, or ``"module:id"``.
         split: "train", "validation" or "test".
         tasks: how many, at least 8.
         seed: of the tasks.
         env_kwargs: what ``gym.make`` takes for the id.
 
     Raises:
-        ValueError: fewer tasks, an option that cannot be honoured, or a horizon that is not one number.
+        ValueError: fewer tasks, or an option that cannot be honoured.
     """
 
     env_id: str
@@ -72,18 +74,23 @@ class TaskSet:
     def __post_init__(self) -> None:
         as_integer("tasks", self.tasks, minimum=LEAST_TASKS)
         as_integer("seed", self.seed, minimum=0)
-        as_integer("horizon", self.horizon, minimum=1)
-        self.family  # noqa: B018  (a bad option is found out here)
+        self.horizon, self.family  # noqa: B018  (a bad option is found out here)
 
     @property
     def horizon(self) -> int:
-        horizon: int = {"horizon": 50, **(self.env_kwargs or {})}["horizon"]
-        return horizon
+        """The inner steps of an episode, the most there are if the environment has a range of them."""
+        longest: int = as_range("horizon", (self.env_kwargs or {}).get("horizon", HORIZON), minimum=1, integer=True)[1]
+        return longest
 
     @cached_property
     def family(self) -> TaskFamily:
-        options = {**gym.spec(self.env_id).kwargs, **(self.env_kwargs or {}), "split": self.split}
-        return make_family(**{name: value for name, value in options.items() if name not in SESSION_OPTIONS})
+        module, _, name = self.env_id.rpartition(":")
+        if module:
+            import_module(module)
+        options = {**gym.spec(name).kwargs, **(self.env_kwargs or {}), "split": self.split}
+        if "family" not in options:
+            raise ValueError(f"{self.env_id} is not an environment of a task family")
+        return make_family(**{name: value for name, value in options.items() if name not in NOT_OF_FAMILY})
 
     @cached_property
     def task(self) -> Any:

@@ -19,6 +19,7 @@ from metalearn_env.pool import TaskPool
 from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
+HORIZON = 50
 SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "trace")
 
 
@@ -65,7 +66,7 @@ class Session:
         family: TaskFamily,
         n: int,
         *,
-        horizon: Range = 50,
+        horizon: Range = HORIZON,
         history: int = 5,
         action: str = "relative",
         strategy: str = "dynamic",

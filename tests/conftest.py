@@ -1,0 +1,40 @@
+"""What the tests share: every registered id, and Python run in a fresh process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import gymnasium as gym
+import pytest
+
+import metalearn_env  # noqa: F401  (registers)
+
+NAMESPACE = "MetaLearn"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``env_id`` for every registered environment: new families need no new test."""
+    if "env_id" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "env_id", sorted(env_id for env_id, spec in gym.registry.items() if spec.namespace == NAMESPACE)
+        )
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Return a function that runs code in a fresh Python, warnings being errors, and returns what it prints."""
+
+    def run(code: str, *, path: str | None = None, **environment: str) -> str:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        if path is not None:
+            environment["PYTHONPATH"] = path
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run

@@ -1,0 +1,117 @@
+"""The README and the examples do what they say, from an installed wheel outside the checkout."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = {
+    "01_quickstart.py": [],
+    "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
+}
+
+
+def run(arguments, **options):
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    run(["-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT])
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """An environment for subprocesses in which only the wheel is found, and a folder outside the checkout."""
+    site = tmp_path_factory.mktemp("site")
+    run(["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel])
+    return {"env": {**os.environ, "PYTHONPATH": str(site)}, "cwd": site}
+
+
+def test_the_wheel_holds_the_package_alone(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"metalearn_env"}
+    assert "metalearn_env/py.typed" in names
+
+
+def test_the_installed_package_is_the_one_that_runs(installed):
+    path = run(["-c", "import metalearn_env; print(metalearn_env.__file__)"], **installed)
+    assert Path(path.strip()).is_relative_to(installed["cwd"])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_examples_run_outside_the_checkout(name, installed):
+    assert run([ROOT / "examples" / name, *EXAMPLES[name]], **installed)
+
+
+@pytest.mark.parametrize("index", range(len(blocks("python"))))
+def test_readme_python_runs(index, installed):
+    code = blocks("python")[index].replace("200_000", "12_800")
+    assert run(["-c", code], **installed)
+
+
+def test_readme_commands_run(tmp_path):
+    """The training command, shortened, and the scoring command on what it leaves."""
+    commands = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")]
+    assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env"]
+    short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
+    for command in commands:
+        for long, replacement in short.items():
+            command = command.replace(long, replacement)
+        assert run([*shlex.split(command)[1:]], cwd=ROOT)
+
+
+def test_readme_names_targets_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"`?make (\w+)", README)) - {"it"}
+    assert {"demo", "test", "check"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_readme_links_exist():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+MINIMAL = """
+import sys
+for name in ("torch", "stable_baselines3", "matplotlib", "sklearn", "scipy", "tqdm", "pandas"):
+    sys.modules[name] = None
+import gymnasium as gym
+import numpy as np
+import pytest
+import metalearn_env
+from metalearn_env.__main__ import main
+env = gym.make("MetaLearn/LinearRegression-v0", render_mode="rgb_array")
+env.reset(seed=0)
+env.step(np.zeros(1, np.float32))
+for action, error, words in (
+    (env.unwrapped.render, gym.error.DependencyNotInstalled, "metalearn-env[agents]"),
+    (lambda: gym.make("MetaLearn/LinearRegression-v0", dataset="diabetes"), ImportError, "metalearn-env[data]"),
+    (lambda: __import__("metalearn_env.adapters.sb3"), ImportError, "metalearn-env[agents]"),
+):
+    with pytest.raises(error) as caught:
+        action()
+    assert words in str(caught.value), caught.value
+raise SystemExit(main(["score", "--env", "MetaLearn/LinearRegression-v0", "--tasks", "16"]))
+"""
+
+
+def test_optional_dependencies_are_optional(installed):
+    assert "limit" in run(["-c", MINIMAL], **installed)

@@ -1,0 +1,512 @@
+"""The single environment: what Gymnasium and Stable-Baselines3 require, and what `StepSizeEnv` promises."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import pickle
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple, final, get_args
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+
+import metalearn_env
+from metalearn_env import TaskFamily
+from metalearn_env.actions import Action, Strategy
+from metalearn_env.envs import StepSizeEnv
+from metalearn_env.family import Array
+from metalearn_env.observations import Observation
+from metalearn_env.rewards import Reward
+
+KEYS = ("action", "strategy", "observation", "reward")
+CHOICES = tuple(get_args(choice) for choice in (Action, Strategy, Observation, Reward))
+OPTIONS = [dict(zip(KEYS, values, strict=True)) for values in product(*CHOICES)]
+every_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options.values()))
+every_action = pytest.mark.parametrize(
+    "options",
+    [dict(zip(KEYS[:2], values, strict=True)) for values in product(*CHOICES[:2])],
+    ids=lambda options: "-".join(options.values()),
+)
+
+REGRESSION = "MetaLearn/LinearRegression-v0"
+INFO = {"loss", "signal", "step_size", "gap"}
+STOP = 10_000
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two observations, or two (nested) records of an episode, are the same bits."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return np.array_equal(one, other, equal_nan=True)
+
+
+def actions(env: gym.Env, seed: int, n: int = 60) -> list[Any]:
+    env.action_space.seed(seed)
+    return [env.action_space.sample() for _ in range(n)]
+
+
+def extreme(env: gym.Env, which: str) -> list[Any]:
+    """Return actions at one end of their space, jumping between its ends, or drawn."""
+    space = env.action_space
+    if isinstance(space, gym.spaces.Box):
+        low, high = space.low, space.high
+    elif isinstance(space, gym.spaces.Discrete):
+        low, high = np.int64(0), space.n - 1
+    else:
+        low, high = np.zeros_like(space.nvec), space.nvec - 1
+    return {"lowest": [low], "highest": [high], "bouncing": [high, low], "random": actions(env, 0)}[which]
+
+
+def play(env: gym.Env, seed: int | None, chosen: list[Any]) -> list[Any]:
+    """Return all that an episode gives: reset, then every step, the chosen actions over and over."""
+    record: list[Any] = [env.reset(seed=seed)]
+    for index in range(STOP):
+        record.append(env.step(chosen[index % len(chosen)]))
+        if record[-1][2] or record[-1][3]:
+            return record
+    raise AssertionError("the episode does not end")
+
+
+def digest(record: list[Any]) -> str:
+    """Return a hash of what an episode gave, down to the last bit."""
+    parts = [repr(sorted(info.items())).encode() + np.asarray(obs).tobytes() for obs, *_, info in record]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+# What the checkers of the two libraries say
+
+
+@every_option
+def test_gymnasium_finds_no_fault(env_id: str, options: dict[str, str]) -> None:
+    check_env(gym.make(env_id, **options).unwrapped, skip_render_check=True)
+
+
+@every_option
+def test_stable_baselines3_finds_no_fault(env_id: str, options: dict[str, str]) -> None:
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    sb3.check_env(gym.make(env_id, **options), skip_render_check=True)
+
+
+def test_checkers_find_no_fault_in_rendering(env_id: str) -> None:
+    pytest.importorskip("matplotlib")
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    check_env(gym.make(env_id, render_mode="rgb_array").unwrapped)
+    sb3.check_env(gym.make(env_id, render_mode="rgb_array"))
+
+
+# What reset and step return
+
+
+@every_option
+def test_types_and_keys(env_id: str, options: dict[str, str]) -> None:
+    env = gym.make(env_id, horizon=5, **options).unwrapped
+    (first, first_info), *steps = play(env, 0, actions(env, 0))
+    for observation in (first, *(step[0] for step in steps)):
+        columns = list(observation.values()) if isinstance(observation, dict) else [observation]
+        assert all(column.dtype == np.float32 and column.ndim == 1 for column in columns)
+        assert sum(map(len, columns)) == len(env.feature_names)
+    assert first_info.keys() == INFO
+    for _, reward, terminated, truncated, info in steps:
+        assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
+        assert info.keys() == (INFO | {"final_gap"} if terminated else INFO)
+        assert all(type(value) is float for value in info.values())
+    assert steps[-1][-1]["final_gap"] == steps[-1][-1]["gap"]
+
+
+@pytest.mark.parametrize("which", ["lowest", "highest", "bouncing", "random"])
+@every_option
+def test_observations_stay_in_their_space(env_id: str, options: dict[str, str], which: str) -> None:
+    env = gym.make(env_id, horizon=15, disable_env_checker=True, **options)
+    for seed in range(3):
+        (first, _), *steps = play(env, seed, extreme(env, which))
+        assert all(observation in env.observation_space for observation in (first, *(step[0] for step in steps)))
+
+
+@every_action
+def test_an_episode_ends_at_the_horizon_or_by_divergence(env_id: str, options: dict[str, str]) -> None:
+    env = gym.make(env_id, horizon=12, history=0, disable_env_checker=True, **options)
+    ends = set()
+    for seed, which in product(range(4), ("lowest", "highest")):
+        (_, start), *steps = play(env, seed, extreme(env, which))
+        assert not any(step[3] for step in steps)
+        assert [step[2] for step in steps] == [False] * (len(steps) - 1) + [True]
+        last, _, _, _, info = steps[-1]
+        progress = last[env.unwrapped.feature_names.index("progress")]
+        diverged = not info["final_gap"] <= 1e6 * start["gap"]
+        assert diverged or progress == 1.0
+        assert len(steps) == (1 if options["strategy"] == "constant" else round(12 * progress))
+        ends.add(bool(diverged))
+    assert False in ends
+
+
+@pytest.mark.parametrize("which", ["highest", "bouncing", "random"])
+@every_option
+def test_rewards_add_up_to_the_whole_improvement(env_id: str, options: dict[str, str], which: str) -> None:
+    env = gym.make(env_id, horizon=15, disable_env_checker=True, **options)
+    for seed in range(3):
+        (_, start), *steps = play(env, seed, extreme(env, which))
+        ratio = steps[-1][-1]["final_gap"] / start["gap"]
+        whole = -np.log(np.clip(ratio, 1e-12, 1e6)) if options["reward"] == "log" else 1.0 - np.clip(ratio, 0.0, 10.0)
+        assert sum(step[1] for step in steps) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+
+
+def test_the_first_step_moves(env_id: str) -> None:
+    env = gym.make(env_id, split="test")
+    for seed in range(5):
+        _, before = env.reset(seed=seed)
+        observation, _, _, _, after = env.step(np.zeros(1, np.float32))
+        assert after["loss"] != before["loss"]
+        assert after["step_size"] == before["step_size"] > 0.0
+        assert observation[env.unwrapped.feature_names.index("norm_ratio[-1]")] != 0.0
+
+
+# Divergence to what is not a number, which only some families know
+
+
+class Cliff(NamedTuple):
+    depth: Array  # (n,)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CliffFamily(TaskFamily[Cliff]):
+    """The loss falls along a line, until it is ``beyond`` at 2."""
+
+    kind = "supervised"
+    descriptor_names = ()
+    beyond: float = np.nan
+    num_parameters = 1
+
+    def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Cliff:
+        return Cliff(rng.uniform(3.0, 4.0, n))
+
+    def start(self, task: Cliff) -> Array:
+        return np.zeros((len(task.depth), 1))
+
+    def loss(self, task: Cliff, theta: Array) -> Array:
+        return np.where(theta[:, 0] > 2.0, self.beyond, task.depth - theta[:, 0])
+
+    def direction(self, task: Cliff, theta: Array, t: Any) -> Array:
+        return np.ones_like(theta)
+
+    def descriptor(self, task: Cliff) -> Array:
+        return np.zeros((len(task.depth), 0))
+
+    def reference_loss(self, task: Cliff) -> Array:
+        return np.zeros(len(task.depth))
+
+
+@pytest.mark.parametrize("beyond", [np.nan, np.inf])
+@pytest.mark.parametrize(("reward", "fall"), [("log", -np.log(1e6)), ("linear", 1.0 - 10.0)])
+@pytest.mark.parametrize("strategy", ["dynamic", "constant"])
+def test_a_gap_that_is_not_a_number_is_the_worst(beyond: float, reward: str, fall: float, strategy: str) -> None:
+    env = StepSizeEnv(CliffFamily, beyond=beyond, split="test", reward=reward, strategy=strategy)
+    _, *steps = play(env, 0, [np.full(1, 0.2)])
+    assert len(steps) == (2 if strategy == "dynamic" else 1)
+    assert sum(step[1] for step in steps) == pytest.approx(fall)
+    assert steps[-1][0] in env.observation_space
+
+
+# Seeds
+
+
+@every_action
+def test_a_seed_decides_all_that_follows(env_id: str, options: dict[str, str]) -> None:
+    env, other = (gym.make(env_id, horizon=(3, 8), **options) for _ in range(2))
+    chosen = actions(env, 0)
+    twice = [[play(env, seed, chosen) for seed in (1, None, None)] for _ in range(2)]
+    assert same(twice[0], twice[1])
+    assert same(twice[0], [play(other, seed, chosen) for seed in (1, None, None)])
+    assert not same(twice[0][0], twice[0][1])
+    assert not same(twice[0][0], play(other, 2, chosen))
+
+
+def test_the_global_generator_is_left_alone(env_id: str) -> None:
+    env = gym.make(env_id, strategy="random")
+    np.random.seed(0)  # noqa: NPY002  (it is this one)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    play(env, 3, actions(env, 0))
+    play(env, None, actions(env, 0))
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_splits_are_different_streams(env_id: str) -> None:
+    starts = [gym.make(env_id, split=split).reset(seed=0)[1]["loss"] for split in ("train", "validation", "test")]
+    assert len(set(starts)) == 3
+
+
+ELSEWHERE = """
+import gymnasium as gym, sys
+sys.path.insert(0, {folder!r})
+from test_envs import digest, play, actions
+for env_id in {ids}:
+    env = gym.make("metalearn_env:" + env_id, strategy="random", horizon=(3, 8))
+    print(digest(play(env, 7, actions(env, 0)) + play(env, None, actions(env, 1))))
+"""
+
+
+def test_another_process_meets_the_same_episode(run_python: Any, request: pytest.FixtureRequest) -> None:
+    ids = sorted(env_id for env_id, spec in gym.registry.items() if spec.namespace == "MetaLearn")
+    here = []
+    for env_id in ids:
+        env = gym.make(env_id, strategy="random", horizon=(3, 8))
+        here.append(digest(play(env, 7, actions(env, 0)) + play(env, None, actions(env, 1))))
+    code = ELSEWHERE.format(folder=str(request.path.parent), ids=ids)
+    assert [run_python(code, PYTHONHASHSEED=seed).split() for seed in "12"] == [here, here]
+
+
+# Registration, specifications, keywords
+
+
+def test_the_module_prefix_registers(run_python: Any, env_id: str) -> None:
+    code = f"import gymnasium as gym; print(gym.make('metalearn_env:{env_id}').reset(seed=0)[1]['loss'])"
+    assert float(run_python(code)) == gym.make(env_id).reset(seed=0)[1]["loss"]
+
+
+def test_reloading_does_not_warn() -> None:
+    before = {env_id for env_id in gym.registry if env_id.startswith("MetaLearn/")}
+    importlib.reload(metalearn_env)
+    assert {env_id for env_id in gym.registry if env_id.startswith("MetaLearn/")} == before
+
+
+def test_a_specification_makes_the_same_environment(env_id: str) -> None:
+    env = gym.make(env_id, horizon=(3, 8), action="discrete", observation="dict", split="validation")
+    spec, chosen = env.spec, actions(env, 0)
+    assert spec is not None
+    assert spec.max_episode_steps is None
+    for remade in (spec, pickle.loads(pickle.dumps(spec)), EnvSpec.from_json(spec.to_json())):
+        assert same(play(gym.make(remade), 5, chosen), play(env, 5, chosen))
+
+
+@pytest.mark.parametrize("keyword", ["bogus", "trace", "n", "num_envs", "autoreset_mode"])
+def test_an_unknown_keyword_is_refused(env_id: str, keyword: str) -> None:
+    with pytest.raises(TypeError, match=keyword):
+        gym.make(env_id, **{keyword: True})
+
+
+BAD_FOR_ALL = [
+    ("split", "dev"),
+    *product(["horizon"], [0, -1, 1.5, (5, 2), (1, 2, 3), "x", None, True, float("nan"), float("inf"), (0, 3)]),
+    *product(["history"], [-1, 1.5, "x", None, (1, 2)]),
+    *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), BAD_FOR_ALL)
+def test_an_option_that_cannot_be_honoured_is_refused(env_id: str, option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        gym.make(env_id, **{option: value})
+
+
+@pytest.mark.parametrize("mode", ["human", "bogus", 3])
+def test_an_unknown_render_mode_is_refused(env_id: str, mode: Any) -> None:
+    with pytest.raises(ValueError, match="render_mode"):
+        StepSizeEnv(**gym.spec(env_id).kwargs, render_mode=mode)
+
+
+DATA = np.random.default_rng(0).normal(size=(40, 3))
+WITH_NAN = DATA.copy()
+WITH_NAN[3, 1] = np.nan
+
+BAD_FOR_REGRESSION = [
+    ("spectrum", {"spectrum": "flat"}),
+    *(("batch_size", {"batch_size": value}) for value in (0, -1, 1.5, "x")),
+    *(("dimension", {"dimension": value}) for value in (0, 1.5, (8, 4), "x", (1, float("inf")))),
+    *(("conditioning", {"conditioning": value}) for value in (0.9, (0.5, 10), float("inf"), "x")),
+    *(("examples_per_parameter", {"examples_per_parameter": value}) for value in (0.9, 0, (2, 1))),
+    *(("noise", {"noise": value}) for value in (-1, (0, 1), "x")),
+    *(("scale", {"scale": value}) for value in (-1, float("nan"), "x")),
+    ("conditioning", {"spectrum": "gaussian", "conditioning": 10}),
+    ("dataset", {"dataset": "iris"}),
+    ("dataset", {"dataset": 3}),
+    ("dataset", {"dataset": (DATA,)}),
+    ("dataset", {"dataset": (DATA[:1], [1.0])}),
+    ("dataset", {"dataset": (DATA, np.zeros(39))}),
+    ("dataset", {"dataset": (DATA[:, 0], np.zeros(40))}),
+    ("row 3", {"dataset": (WITH_NAN, np.zeros(40))}),
+    ("row 3", {"dataset": (DATA, WITH_NAN[:, 1])}),
+    ("split", {"dataset": (DATA[:4], np.zeros(4)), "split": "test"}),
+    ("dimension", {"dataset": (DATA, np.zeros(40)), "dimension": 4}),
+    ("spectrum", {"dataset": (DATA, np.zeros(40)), "spectrum": "gaussian"}),
+    ("conditioning", {"dataset": (DATA, np.zeros(40)), "conditioning": 10}),
+    ("noise", {"dataset": (DATA, np.zeros(40)), "noise": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("named", "options"), BAD_FOR_REGRESSION)
+def test_an_option_of_regression_that_cannot_be_honoured_is_refused(named: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=named):
+        gym.make(REGRESSION, **options)
+
+
+@pytest.mark.parametrize("name", ["diabetes", "linnerud"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_bundled_data_can_be_played(name: str, split: str) -> None:
+    pytest.importorskip("sklearn")
+    env = gym.make(REGRESSION, dataset=name, split=split, batch_size=2, horizon=5)
+    for seed in range(5):
+        play(env, seed, extreme(env, "lowest"))
+
+
+def test_a_family_of_ones_own_by_class_and_by_path() -> None:
+    by_class = StepSizeEnv(CliffFamily, split="test")
+    by_path = gym.make(REGRESSION, family=f"{__name__}:CliffFamily", split="test")
+    assert by_class.reset(seed=0)[1] == by_path.reset(seed=0)[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "error"),
+    [("Nothing", ValueError), ("no.such:Thing", ValueError), ("json:loads", TypeError), (dict, TypeError)],
+)
+def test_what_is_not_a_family_is_refused(family: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="family|TaskFamily"):
+        gym.make(REGRESSION, family=family)
+
+
+# Actions that are refused, and those that are clipped
+
+
+def test_a_step_outside_an_episode_is_refused(env_id: str) -> None:
+    env = gym.make(env_id, horizon=2).unwrapped
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(env.action_space.sample())
+    record = play(env, 0, actions(env, 0))
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(env.action_space.sample())
+    assert same(play(env, 0, actions(env, 0)), record)
+
+
+def test_reset_has_no_options(env_id: str) -> None:
+    with pytest.raises(ValueError, match="start"):
+        gym.make(env_id).reset(options={"start": 3})
+
+
+NAN, INF = float("nan"), float("inf")
+BAD_ACTIONS = [
+    *(({}, value, named) for value, named in (([NAN], "nan"), ([INF], "inf"), ([-INF], "-inf"))),
+    *(({}, value, "shape") for value in ([0.0, 0.0], [], 0.5, [[0.5]])),
+    *(({}, value, "type") for value in (["up"], None, [True], [1j])),
+    ({"strategy": "random"}, [0.0], "shape"),
+    ({"strategy": "random"}, [0.0, NAN], "nan"),
+    *(({"action": "discrete"}, value, "-1|7") for value in (7, -1)),
+    *(({"action": "discrete"}, value, "type") for value in (0.5, NAN, None, True, "2")),
+    ({"action": "discrete"}, [1, 2], "shape"),
+    ({"action": "discrete", "strategy": "random"}, [1, 4], "4"),
+    ({"action": "discrete", "strategy": "random"}, 1, "shape"),
+    ({"action": "discrete", "strategy": "random"}, [1.0, 1.0], "type"),
+]
+
+
+@pytest.mark.parametrize(("options", "action", "named"), BAD_ACTIONS)
+def test_a_bad_action_is_refused_and_changes_nothing(
+    env_id: str, options: dict[str, str], action: Any, named: str
+) -> None:
+    env, twin = (gym.make(env_id, **options).unwrapped for _ in range(2))
+    chosen = actions(env, 0)
+    for one in (env, twin):
+        one.reset(seed=4)
+        one.step(chosen[0])
+    with pytest.raises(ValueError, match="action") as refusal:
+        env.step(action if action is None else np.array(action))
+    assert any(part in str(refusal.value) for part in named.split("|"))
+    assert same(env.step(chosen[1]), twin.step(chosen[1]))
+
+
+@pytest.mark.parametrize(
+    ("action", "clipped"), [(5.0, 1.0), (-3.0, -1.0), (1e300, 1.0), (-1.0000001, -1.0), (2, 1.0)]
+)
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
+def test_a_number_beyond_the_box_is_clipped(env_id: str, kind: str, action: float, clipped: float) -> None:
+    env, twin = (gym.make(env_id, action=kind).unwrapped for _ in range(2))
+    env.reset(seed=4), twin.reset(seed=4)
+    assert same(env.step(np.array([action])), twin.step(np.array([clipped], np.float32)))
+
+
+def test_step_sizes_are_what_the_table_of_actions_says(env_id: str) -> None:
+    def steps(chosen: list[Any], **options: str) -> list[float]:
+        """Return step sizes in units."""
+        env = gym.make(env_id, split="test", **options).unwrapped
+        _, start = env.reset(seed=0)
+        return [env.step(action)[-1]["step_size"] / start["step_size"] for action in chosen]
+
+    box = [np.array([value]) for value in (-0.5, 0.25, -1.0)]
+    assert steps(box) == pytest.approx([10**-0.5, 10**-0.25, 10**-1.25])
+    assert steps(box, action="absolute") == pytest.approx([10**-1.5, 10**0.75, 10**-3])
+    assert steps([0, 1, 2, 3], action="discrete") == pytest.approx([0.5, 0.5 * 0.707, *[0.5 * 0.707 * 0.9] * 2])
+    assert steps([np.array([-1.0])] * 9)[-1] == pytest.approx(1e-6)
+    still = [np.array([value, -1.0]) for value in (-0.5, 0.25)]  # no spread
+    assert steps(still, strategy="random") == pytest.approx([10**-0.5, 10**-0.25])
+    assert steps([np.array([-0.5])], strategy="constant") == pytest.approx([10**-0.5])
+
+
+def test_the_spread_of_random_steps_is_what_was_asked_for(env_id: str) -> None:
+    env = gym.make(env_id, strategy="random", split="test", horizon=2).unwrapped
+    env.reset(seed=0)
+    logs = []
+    for _ in range(400):
+        _, start = env.reset()
+        info = env.step(np.array([-1.0, 0.0]))[-1]
+        logs.append(np.log(10.0 * info["step_size"] / start["step_size"]))
+    assert np.mean(logs) == pytest.approx(0.0, abs=4 * 0.5 / 20)
+    assert np.std(logs) == pytest.approx(0.5, rel=0.15)
+
+
+# Pictures, copies, and the end
+
+
+@pytest.mark.parametrize("strategy", ["dynamic", "constant", "random"])
+def test_a_picture_grows_with_the_episode(env_id: str, strategy: str) -> None:
+    pytest.importorskip("matplotlib")
+    env = gym.make(env_id, render_mode="rgb_array", strategy=strategy, horizon=4)
+    env.reset(seed=0)
+    before = env.render()
+    env.step(np.zeros(env.action_space.shape, np.float32))
+    after = env.render()
+    for picture in (before, after):
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+        assert picture.shape[0] % 2 == picture.shape[1] % 2 == 0
+    assert not np.array_equal(before, after)
+
+
+def test_without_a_render_mode_there_is_a_warning_and_no_picture(env_id: str) -> None:
+    env = gym.make(env_id).unwrapped
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert env.render() is None
+
+
+@pytest.mark.parametrize("copied", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy], ids=["pickle", "copy"])
+@pytest.mark.parametrize("steps", [None, 0, 2])
+def test_a_copy_goes_on_as_the_original_does(env_id: str, copied: Any, steps: int | None) -> None:
+    """A copy taken before the first reset, after it, and after two steps and a picture."""
+    pytest.importorskip("matplotlib")
+    env = gym.make(env_id, render_mode="rgb_array", horizon=6).unwrapped
+    chosen = actions(env, 0)
+    if steps is not None:
+        env.reset(seed=0)
+        [env.step(action) for action in chosen[:steps]]
+        env.render()
+    copy_of_it = copied(env)
+    if steps is None:
+        env.reset(seed=0), copy_of_it.reset(seed=0)
+    for action in chosen[:3]:
+        assert same(copy_of_it.step(action), env.step(action))
+    assert np.array_equal(copy_of_it.render(), env.render())
+    assert same(play(copy_of_it, None, chosen), play(env, None, chosen))
+
+
+def test_close_twice(env_id: str) -> None:
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    env.close()
+    env.close()
