@@ -96,7 +96,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
     ) -> None:
         check_observation(observation)
         check_render_mode(render_mode)
-        self.session = make_session(family, 1, {**options, "trace": render_mode is not None})
+        self.session = make_session(family, 1, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
         self.observation_space = observation_space(self.session.history, observation)
         self.action_space = action_space(self.session.actions)

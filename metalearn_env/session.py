@@ -20,7 +20,7 @@ from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
-SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "trace")
+SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward")
 
 
 class Outcome(NamedTuple):
@@ -82,12 +82,11 @@ class Session:
         self.observer = Observer(family, n, self.history)
         self.trace = Trace(n, high) if trace else None
         self._potential = np.zeros(n)
+        self.begun = False
 
     def begin(self, rows: Rows) -> None:
         """Begin a new episode in each of ``rows``, sorted; all of them at the first call."""
-        at_once = max(1, CHUNK // self.family.num_parameters)
-        if not hasattr(self, "engine"):
-            at_once = self.n
+        at_once = max(1, CHUNK // self.family.num_parameters) if self.begun else self.n
         for first in range(0, len(rows), at_once):
             self._begin(rows[first : first + at_once])
 
@@ -104,6 +103,7 @@ class Session:
         self._potential[rows] = potential(fresh, self.reward)
         if self.trace is not None:
             self.trace.begin(self.engine, rows)
+        self.begun = True
 
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
         """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
@@ -150,8 +150,8 @@ class Session:
             self.trace.update(self.engine)
 
 
-def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any]) -> Session:
-    """Return a session of ``n`` rows from the options of an environment: those of `Session`, and of the family.
+def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any], *, trace: bool) -> Session:
+    """Return a session of ``n`` rows from the options of an environment: `SESSION_OPTIONS`, and those of the family.
 
     Raises:
         TypeError: an option that neither has.
@@ -159,4 +159,4 @@ def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any]
     """
     ours = {name: options[name] for name in SESSION_OPTIONS if name in options}
     theirs = {name: value for name, value in options.items() if name not in SESSION_OPTIONS}
-    return Session(make_family(family, **theirs), n, **ours)
+    return Session(make_family(family, **theirs), n, **ours, trace=trace)

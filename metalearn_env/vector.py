@@ -59,7 +59,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             "render_fps": RENDER_FPS,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.session = make_session(family, num_envs, {**options, "trace": render_mode is not None})
+        self.session = make_session(family, num_envs, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
         self.single_observation_space = observation_space(self.session.history, observation)
         self.single_action_space = action_space(self.session.actions)
@@ -103,7 +103,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         """
         parsed = self.session.actions.parse(actions, self.num_envs)
         resetting = np.flatnonzero(self._ended)
-        if resetting.size and (self.autoreset_mode != AutoresetMode.NEXT_STEP or not hasattr(self.session, "engine")):
+        if resetting.size and (self.autoreset_mode != AutoresetMode.NEXT_STEP or not self.session.begun):
             raise gym.error.ResetNeeded(f"rows {resetting.tolist()} have ended or not begun; reset them before step()")
         reward, terminated = self.session.step(parsed, ~self._ended if resetting.size else None)
         self._steps += 1
@@ -163,7 +163,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"reset_mask has shape ({self.num_envs},), not {mask.shape}")
         if not mask.any():
             raise ValueError("reset_mask has at least one True, not none")
-        if not hasattr(self.session, "engine") and not mask.all():
+        if not self.session.begun and not mask.all():
             raise ValueError("the first reset is of all rows, not of a part")
         return mask
 

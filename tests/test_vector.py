@@ -62,7 +62,9 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
             assert_same(mine, yours, f"{where}[{index}]")
     elif isinstance(one, np.ndarray):
         assert (one.dtype, one.shape) == (other.dtype, other.shape), where
-        assert np.array_equal(one, other, equal_nan=True), f"{where}: {one} is not {other}"
+        if not np.array_equal(one, other, equal_nan=True):
+            index = tuple(np.argwhere(one != other)[0].tolist())
+            pytest.fail(f"{where}{list(index)}: {one[index]!r} is not {other[index]!r}")
     else:
         assert one == other, where
 
