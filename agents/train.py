@@ -96,6 +96,8 @@ def main(args: Args) -> None:
         model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
+    finally:
+        model.logger.close()
     print(f"best policy on validation tasks: {args.out / POLICY}")
 
 

@@ -67,7 +67,9 @@ def test_readme_python_runs(index, installed):
 
 def test_readme_commands_run(tmp_path):
     """The training command, shortened, and the scoring command on what it leaves."""
-    commands = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")]
+    commands = [
+        line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")
+    ]
     assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env"]
     short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
     for command in commands:
