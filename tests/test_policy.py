@@ -106,7 +106,7 @@ def test_observations_of_another_shape_are_refused(shape: tuple[int, ...]) -> No
         untrained()(np.zeros(shape, np.float32))
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
 def test_shipped_policies_load_by_name_and_fit(path: Path) -> None:
     policy = load(path.stem)
     assert list(policy.header["feature_names"]) == list(feature_names(policy.header["history"]))
