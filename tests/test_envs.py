@@ -215,6 +215,7 @@ def test_a_gap_that_is_not_a_number_is_the_worst(beyond: float, reward: str, fal
     assert len(steps) == (2 if strategy == "dynamic" else 1)
     assert sum(step[1] for step in steps) == pytest.approx(fall)
     assert steps[-1][0] in env.observation_space
+    assert steps[-1][0][env.feature_names.index("progress")] == np.float32(2 / 50)  # it stops there
     family = CliffFamily(beyond=beyond, split="test")
     scored = final_log_gap(family, family.sample(np.random.default_rng(0), 3, 5), 5, schedule(np.full(5, 1.5)))
     assert scored == pytest.approx(np.log(1e6))
@@ -451,15 +452,16 @@ def test_step_sizes_are_what_the_table_of_actions_says(env_id: str) -> None:
 
 
 def test_the_spread_of_random_steps_is_what_was_asked_for(env_id: str) -> None:
-    env = gym.make(env_id, strategy="random", split="test", horizon=2).unwrapped
+    env = gym.make(env_id, strategy="random", split="test", horizon=3).unwrapped
     env.reset(seed=0)
     logs = []
     for _ in range(400):
         _, start = env.reset()
-        info = env.step(np.array([-1.0, 0.0]))[-1]
-        logs.append(np.log(100.0 * info["step_size"] / start["step_size"]))
-    assert np.mean(logs) == pytest.approx(0.0, abs=4 * 0.5 / 20)
-    assert np.std(logs) == pytest.approx(0.5, rel=0.15)
+        one, other = (env.step(np.array([action, 0.0]))[-1]["step_size"] for action in (-1.0, 0.0))
+        logs.append(np.log(np.array([one, other]) / start["step_size"] * 100.0))
+    assert np.mean(logs, axis=0) == pytest.approx([0.0, 0.0], abs=4 * 0.5 / 20)
+    assert np.std(logs, axis=0) == pytest.approx([0.5, 0.5], rel=0.15)
+    assert abs(np.corrcoef(np.transpose(logs))[0, 1]) < 0.2
 
 
 # Pictures, copies, and the end

@@ -31,6 +31,7 @@ REGRESSIONS: dict[str, dict[str, Any]] = {
 }
 regressions = pytest.mark.parametrize("options", REGRESSIONS.values(), ids=REGRESSIONS.keys())
 UNIT = {"scale": 0, "noise": 0}
+STATE = ("t", "theta", "loss", "signal", "direction", "previous_direction", "step_size", "alignment", "gap_ratio")
 
 
 def regression(**options: Any) -> TaskFamily:
@@ -435,6 +436,23 @@ def test_the_unit_lies_between_the_inverse_extremes() -> None:
     smallest = np.where(eigenvalues > 1e-9 * eigenvalues[:, -1:], eigenvalues, np.inf).min(axis=1)
     assert (unit >= 0.5 / eigenvalues[:, -1] * (1 - 1e-9)).all()
     assert (unit <= 0.5 / smallest * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_learners_that_are_held_stay_as_they_are(batch_size: int | None) -> None:
+    family = regression(batch_size=batch_size, dimension=(2, 6))
+    task = tasks(family, 6)
+    engine, twin = Engine.start(family, task, 6), Engine.start(family, task, 6)
+    active = np.array([True, False, True, False, False, True])
+    for one in (engine, twin):
+        one.advance(one.unit)
+    held = {name: np.copy(getattr(engine, name)[~active]) for name in STATE}
+    for _ in range(2):
+        engine.advance_only(active, engine.unit)
+        twin.advance(twin.unit)
+    for name, values in held.items():
+        assert np.array_equal(getattr(engine, name)[~active], values), name
+        assert np.array_equal(getattr(engine, name)[active], getattr(twin, name)[active]), name
 
 
 # Invariance
