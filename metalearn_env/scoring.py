@@ -35,7 +35,7 @@ from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
-NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation", "render_mode")
+NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
 ZOOMS, ZOOM_POINTS = 3, 9
 
@@ -76,6 +76,8 @@ class TaskSet:
         as_integer("tasks", self.tasks, minimum=LEAST_TASKS)
         as_integer("seed", self.seed, minimum=0)
         options = self.env_kwargs or {}
+        if "split" in options:
+            raise ValueError(f"split is not among env_kwargs; it is {self.split!r} here")
         check_observation(options.get("observation", "flat"))
         Session(self.family, 1, **{name: options[name] for name in SESSION_OPTIONS if name in options})
 

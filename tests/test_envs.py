@@ -515,3 +515,9 @@ def test_close_twice(env_id: str) -> None:
     env.reset(seed=0)
     env.close()
     env.close()
+
+
+def test_there_is_no_picture_before_the_first_reset() -> None:
+    env = StepSizeEnv(render_mode="rgb_array")
+    with pytest.raises(gym.error.ResetNeeded, match="reset"):
+        env.render()

@@ -397,3 +397,9 @@ def test_the_best_constant_is_found_per_task() -> None:
     multiple, _ = best_constant(one.family, one.task, 1)
     unit = Engine.start(one.family, one.task, 1).unit
     assert multiple * unit == pytest.approx(1.0 / one.task.diagonal[:, 0] ** 2, rel=5e-3)
+
+
+@pytest.mark.parametrize("option", [{"split": "train"}, {"render_mode": "rgb_array"}])
+def test_options_that_scoring_cannot_honour_are_refused(option: dict[str, str]) -> None:
+    with pytest.raises((ValueError, TypeError), match=next(iter(option))):
+        TaskSet("MetaLearn/LinearRegression-v0", env_kwargs=option)
