@@ -22,7 +22,7 @@ FLOORS = {
     **dict.fromkeys(["ranges", "datasets", "least_squares", "engine", "statistics"], 2),
     **dict.fromkeys(["designs", "pool", "actions", "observations", "rewards", "rules"], 3),
     **dict.fromkeys(["families", "policy", "spaces"], 4),
-    **dict.fromkeys(["session", "limits"], 5),
+    **dict.fromkeys(["session", "limits", "testing"], 5),
     **dict.fromkeys(["scoring", "rendering"], 6),
     **dict.fromkeys(["envs", "controls"], 7),
     **dict.fromkeys(["vector", "table"], 8),

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = {
     "01_quickstart.py": [],
+    "03_new_family.py": [],
     "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
 }
 
