@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,12 @@ import tyro
 
 from agents.pictures import draw_episode, draw_training
 from agents.training import POLICY
-from metalearn_env.__main__ import check_writable, key_value
+from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
 from metalearn_env.table import contender, formatted, known_controllers, policies, score
+
+SYNTHETIC = ("spectrum", "dimension", "conditioning", "noise")  # of which a data set leaves no choice
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Args:
     env: str | None = None
     """id of the environment; default: the one trained on"""
     env_kwargs: tuple[str, ...] = ()
-    """options of the environment, as key:value; default: those trained on"""
+    """options of the environment, as key:value; default: those trained on, or none if --env is given"""
     datasets: tuple[str, ...] = ()
     """score on tasks of these data sets, too"""
     split: str = "test"
@@ -47,12 +50,21 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Print a table for each kind of task; write what ``args`` ask for."""
+    """Print a table for each kind of task; write what ``args`` ask for.
+
+    Raises:
+        ValueError: no runs, runs of different agents, or a picture of an unknown format; nothing has been done.
+        FileNotFoundError: a run has no policy.
+    """
     for path in (args.json, args.plot, args.episode):
         if path is not None:
             check_writable(path)
-    files = [run / POLICY for run in args.runs]
+    for path in (args.plot, args.episode):
+        if path is not None and path.suffix != ".png":
+            raise ValueError(f"a picture is a .png file, not {path}")
+    files = [folder / POLICY for folder in args.runs]
     trained = [load(file) for file in files]
+    check_alike(trained)
     sets = task_sets(args, trained[0])
     names = known_controllers()
     contenders = [*map(contender, names[:-1]), policies("trained-agent", files), contender(names[-1])]
@@ -61,18 +73,29 @@ def main(args: Args) -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
     if args.plot is not None:
-        draw_training(args.runs, results[0], args.plot)
+        draw_training(args.runs, sets[0], args.plot)
     if args.episode is not None:
         draw_episode(trained[0], sets[0], args.episode)
 
 
+def check_alike(trained: Sequence[Policy]) -> None:
+    """Raise ``ValueError`` unless there are policies, all trained on the same environment."""
+    if not trained:
+        raise ValueError("name at least one folder of a run")
+    for name in ("env", "env_kwargs", "action", "strategy", "history"):
+        values = [policy.header[name] for policy in trained]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"the runs are of one agent, trained with other seeds; their {name} differ: {values}")
+
+
 def task_sets(args: Args, policy: Policy) -> list[TaskSet]:
-    """Return the tasks of the environment, and those of each data set."""
-    env = args.env or policy.header["env"]
+    """Return the tasks of the environment, and those of each data set with the same options as far as it has them."""
     options = dict(key_value(text) for text in args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
-    kinds = [options, *({"dataset": name} for name in args.datasets)]
-    return [TaskSet(env, args.split, args.tasks, args.seed, kind) for kind in kinds]
+    of_data = {name: value for name, value in options.items() if name not in SYNTHETIC}
+    kinds = [options, *({**of_data, "dataset": name} for name in args.datasets)]
+    return [TaskSet(args.env or policy.header["env"], args.split, args.tasks, args.seed, kind) for kind in kinds]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    arguments = tyro.cli(Args)
+    raise SystemExit(run(lambda: main(arguments)))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from agents.training import read_returns, read_scores
+from agents.training import RUN, read_returns, read_scores
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import episode_figure
+from metalearn_env.rewards import SMALLEST_GAP
 from metalearn_env.rules import Rule, rule
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import TaskSet, rollout
+from metalearn_env.table import contender, score
 
-SHOWN = ("oracle-constant", "exact-line-search", "bb1", "dai-yuan")
+SHOWN = ("tuned-constant", "oracle-constant", "bb1", "dai-yuan")
 
 
-def draw_training(runs: Sequence[Path], result: dict[str, Any], path: Path) -> None:
-    """Draw return and validation score over environment steps, with the test scores of the rules as lines."""
+def draw_training(runs: Sequence[Path], task_set: TaskSet, path: Path) -> None:
+    """Draw return and validation score over environment steps, and the scores of SHOWN on the same validation tasks."""
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     for run in runs:
@@ -28,13 +31,13 @@ def draw_training(runs: Sequence[Path], result: dict[str, Any], path: Path) -> N
         right.plot(*zip(*read_scores(run), strict=True), marker=".", label=run.name)
     left.set(title="training", xlabel="environment steps", ylabel="mean return of an episode")
     right.set(title="score on validation tasks", xlabel="environment steps", ylabel="interquartile mean of S")
-    for index, row in enumerate(row for row in result["rows"] if row["controller"] in SHOWN):
-        right.axhline(
-            row["iqm"], color=f"C{index + 1}", linestyle="--", linewidth=1, label=f"{row['controller']} (test)"
-        )
+    tasks = json.loads((runs[0] / RUN).read_text())["validation_tasks"]
+    validation = replace(task_set, split="validation", tasks=tasks, seed=0)
+    for index, row in enumerate(score(validation, [contender(name) for name in SHOWN])["rows"]):
+        right.axhline(row["iqm"], color=f"C{index + 1}", linestyle="--", linewidth=1, label=row["controller"])
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    right.legend(fontsize="small")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path)
 
 
@@ -49,7 +52,7 @@ def draw_episode(policy: Policy, task_set: TaskSet, path: Path) -> None:
         "Dai-Yuan": rule("dai-yuan"),
     }
     runs = {name: _run(task_set, controller) for name, controller in controllers.items()}
-    scores = task_set.scores(np.log(np.maximum(runs["trained agent"][0][-1], 1e-12)))
+    scores = task_set.scores(np.log(np.maximum(runs["trained agent"][0][-1], SMALLEST_GAP)))
     row = np.flatnonzero(task_set.counted)[np.argsort(scores)[len(scores) // 2]]
     curves = {name: (ratio[:, row], step[:, row]) for name, (ratio, step) in runs.items()}
     episode_figure(curves, task_set.horizon, "gap / first gap").savefig(path)

@@ -21,13 +21,12 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.vec_env import VecMonitor
 
 import metalearn_env
-from agents.training import POLICY, Checkpoint, ProgressBar, Validation, checkpoints, new_logger
-from metalearn_env.__main__ import key_value
+from agents.training import POLICY, RUN, Checkpoint, ProgressBar, Validation, checkpoints, new_logger
 from metalearn_env.adapters.sb3 import make_sb3_env
+from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names
+from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import TaskSet
-
-RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -77,20 +76,32 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Run the training that ``args`` ask for."""
-    if args.algo != "ppo":
-        raise SystemExit(f"error: --algo is ppo, not {args.algo}")
+    """Run the training that ``args`` ask for.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be honoured; nothing has been written.
+        SystemExit: training is interrupted.
+    """
     options = dict(key_value(text) for text in args.env_kwargs)
-    check_run(args)
+    begun = check_run(args)
     validation = TaskSet(args.env, "validation", args.validation_tasks, 0, options)
     model = resumed(args, options) if args.resume else new_model(args, options)
+    if args.steps <= model.num_timesteps:
+        raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {args.steps}")
+    model.set_random_seed(stream_seed(args.seed, model.num_timesteps))
+    record = begun or {
+        **config(args),
+        "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
+        "resumed_at": [],
+    }
+    if args.resume:
+        record["resumed_at"].append(model.num_timesteps)
+    write_run(args.out, record)
     parts = [
         ProgressBar(args.steps),
-        Validation(validation, args.validate_every, args.out, header(args, model)),
+        Validation(validation, args.validate_every, args.out, header(record, options, model)),
         Checkpoint(args.checkpoint_every, args.out),
     ]
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / RUN).write_text(json.dumps(config(args), indent=1) + "\n")
     model.set_logger(new_logger(args.out, model.num_timesteps))
     try:
         model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
@@ -101,23 +112,43 @@ def main(args: Args) -> None:
     print(f"best policy on validation tasks: {args.out / POLICY}")
 
 
-def check_run(args: Args) -> None:
-    """Check that there is no run in the folder, or, to be resumed, that it was begun with the same options.
+def stream_seed(seed: int, steps: int) -> int:
+    """Return the seed of the tasks and actions that a run meets from ``steps`` on, far from those of other runs."""
+    return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
+
+
+def check_run(args: Args) -> dict[str, Any] | None:
+    """Return what is recorded of the run to be resumed; None for a new one.
 
     Raises:
-        SystemExit: it is not so.
+        ValueError: the folder holds a run already, or, to be resumed, none that was begun with the same options.
     """
-    path = args.out / RUN
+    for name in (
+        "steps",
+        "num_envs",
+        "n_steps",
+        "batch_size",
+        "n_epochs",
+        "width",
+        "checkpoint_every",
+        "validate_every",
+    ):
+        as_integer(name, getattr(args, name), minimum=1)
+    if args.algo != "ppo":
+        raise ValueError(f"algo is ppo, not {args.algo}")
+    path, begun = args.out / RUN, bool(checkpoints(args.out))
     if not args.resume:
-        if path.exists():
-            raise SystemExit(f"error: {args.out} holds a run already; give another --out, or --resume it")
-        return
-    if not path.exists() or not checkpoints(args.out):
-        raise SystemExit(f"error: {args.out} holds no checkpoint to resume from")
-    begun, asked = json.loads(path.read_text()), config(args)
+        if begun:
+            raise ValueError(f"{args.out} holds a run already; give another --out, or --resume it")
+        return None
+    if not begun:
+        raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
+    recorded: dict[str, Any] = json.loads(path.read_text())
+    asked = config(args)
     for name in asked.keys() - {"resume", "steps", "out"}:
-        if begun.get(name) != asked[name]:
-            raise SystemExit(f"error: the run was begun with {name}={begun.get(name)!r}, not {asked[name]!r}")
+        if recorded.get(name) != asked[name]:
+            raise ValueError(f"the run was begun with {name}={recorded.get(name)!r}, not {asked[name]!r}")
+    return recorded
 
 
 def config(args: Args) -> dict[str, Any]:
@@ -126,8 +157,17 @@ def config(args: Args) -> dict[str, Any]:
     return values
 
 
-def make_env(args: Args, options: dict[str, Any], seed: int) -> VecMonitor:
-    return VecMonitor(make_sb3_env(args.env, args.num_envs, seed=seed, **options))
+def write_run(folder: Path, record: dict[str, Any]) -> None:
+    """Write what there is to know of a run, all of it or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{RUN}.part"
+    unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    unfinished.replace(folder / RUN)
+
+
+def make_env(args: Args, options: dict[str, Any]) -> VecMonitor:
+    """Return the native vector environment; `main` seeds it."""
+    return VecMonitor(make_sb3_env(args.env, args.num_envs, **options))
 
 
 def new_model(args: Args, options: dict[str, Any]) -> PPO:
@@ -135,7 +175,7 @@ def new_model(args: Args, options: dict[str, Any]) -> PPO:
     first_rate = args.learning_rate
     return PPO(
         "MlpPolicy",
-        make_env(args, options, args.seed),
+        make_env(args, options),
         seed=args.seed,
         n_steps=args.n_steps,
         batch_size=args.batch_size,
@@ -150,28 +190,27 @@ def new_model(args: Args, options: dict[str, Any]) -> PPO:
 
 
 def resumed(args: Args, options: dict[str, Any]) -> PPO:
-    """Return the agent of the last checkpoint, on tasks that it has not met yet."""
-    last = checkpoints(args.out)[-1]
-    steps = int(last.stem)
-    return PPO.load(last, env=make_env(args, options, args.seed + steps), device="cpu")
+    """Return the agent of the last checkpoint."""
+    return PPO.load(checkpoints(args.out)[-1], env=make_env(args, options), device="cpu")
 
 
-def header(args: Args, model: PPO) -> dict[str, Any]:
+def header(record: dict[str, Any], options: dict[str, Any], model: PPO) -> dict[str, Any]:
     """Return what the policy file says of itself."""
     vector = model.get_env()
     assert vector is not None
     session = vector.get_attr("session")[0]
     return {
-        "env": args.env,
-        "env_kwargs": dict(key_value(text) for text in args.env_kwargs),
+        "env": record["env"],
+        "env_kwargs": options,
         "action": session.actions.action,
         "strategy": session.actions.strategy,
         "history": session.history,
         "feature_names": feature_names(session.history),
-        "algorithm": args.algo,
-        "seed": args.seed,
-        "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
-        "begun": time.strftime("%Y-%m-%d", time.gmtime()),
+        "algorithm": record["algo"],
+        "seed": record["seed"],
+        "command": record["command"],
+        "resumed_at": record["resumed_at"],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {
             "python": platform.python_version(),
             **{
@@ -184,4 +223,5 @@ def header(args: Args, model: PPO) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(tyro.cli(Args))
+    arguments = tyro.cli(Args)
+    raise SystemExit(run(lambda: main(arguments)))

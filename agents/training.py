@@ -20,6 +20,7 @@ from metalearn_env.statistics import interquartile_mean
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"
 CHECKPOINTS = "checkpoints"
+RUN = "run.json"
 
 
 class ProgressBar(BaseCallback):
@@ -119,7 +120,7 @@ class Checkpoint(BaseCallback):
 
     def save(self) -> None:
         save_whole(self.model, self._folder / f"{self.num_timesteps}.zip")
-        for old in checkpoints(self._folder.parent)[:-2]:
+        for old in [*checkpoints(self._folder.parent)[:-2], *self._folder.glob("*.part")]:
             old.unlink()
         self._next = self.num_timesteps + self._every
 
@@ -152,7 +153,7 @@ def save_whole(model: BaseAlgorithm, path: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
-    return sorted((folder / CHECKPOINTS).glob("*.zip"), key=lambda path: int(path.stem))
+    return sorted((folder / CHECKPOINTS).glob("[0-9]*.zip"), key=lambda path: int(path.stem))
 
 
 def read_scores(folder: Path) -> list[tuple[int, float]]:

@@ -20,16 +20,26 @@ def register_family(name: str, path: str) -> str:
     Args:
         name: a word in CamelCase.
         path: ``"package.module:Class"`` of a `TaskFamily`, imported when the environment is made.
+
+    Raises:
+        ValueError: the name is not a word, belongs to another family, or the path is of another form.
     """
-    FAMILIES[name] = path
+    if not name.isidentifier():
+        raise ValueError(f"the name of a family is a word in CamelCase, not {name!r}")
+    if FAMILIES.get(name, path) != path:
+        raise ValueError(f"{name} is registered already, as {FAMILIES[name]}")
+    module, _, cls = path.partition(":")
+    if not module or not cls.isidentifier():
+        raise ValueError(f"the path of a family is 'package.module:Class', not {path!r}")
     env_id = f"MetaLearn/{name}-v0"
-    gymnasium.registry.pop(env_id, None)
-    gymnasium.register(
-        id=env_id,
-        entry_point="metalearn_env.envs:StepSizeEnv",
-        vector_entry_point="metalearn_env.vector:StepSizeVectorEnv",
-        kwargs={"family": name},
-    )
+    if env_id not in gymnasium.registry:
+        gymnasium.register(
+            id=env_id,
+            entry_point="metalearn_env.envs:StepSizeEnv",
+            vector_entry_point="metalearn_env.vector:StepSizeVectorEnv",
+            kwargs={"family": name},
+        )
+    FAMILIES[name] = path
     return env_id
 
 

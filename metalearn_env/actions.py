@@ -75,27 +75,24 @@ class ActionMap:
             ValueError: shape, type, a value that is not finite, or a choice that does not exist. Nothing has changed.
         """
         array = np.asarray(actions)
+        shape = (n,) if self.choices and self.size == 1 else (n, self.size)
+        if array.dtype.kind not in ("iu" if self.choices else "fiu"):
+            wanted = "whole number" if self.choices else "number"
+            raise ValueError(f"an action is a {wanted}, not of type {array.dtype}")
+        if array.shape != shape:
+            one = n == 1 and array.shape[:1] == (1,)
+            raise ValueError(
+                f"an action has shape {shape[1:]}, not {array.shape[1:]}"
+                if one
+                else f"{n} actions have shape {shape}, not {array.shape}"
+            )
         if self.choices is None:
-            return self._parse_continuous(array, n)
-        if array.dtype.kind not in "iu":
-            raise ValueError(f"a discrete action is a whole number, not of type {array.dtype}")
-        if array.shape not in ((n, self.size), (n,) if self.size == 1 else ()):
-            raise ValueError(f"actions have shape {(n,) if self.size == 1 else (n, self.size)}, not {array.shape}")
+            return _clipped(array.astype(np.float64, copy=False))
         array = array.reshape(n, self.size)
         if (array < 0).any() or (array >= self.choices).any():
-            raise ValueError(f"a discrete action is below {self.choices}, not {array[_first_bad(array, self.choices)]}")
+            bad = array[((array < 0) | (array >= self.choices)).any(axis=1)][0]
+            raise ValueError(f"a discrete action is at least 0 and below {self.choices}, not {tuple(bad.tolist())}")
         return array
-
-    def _parse_continuous(self, array: NDArray[Any], n: int) -> Array:
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"an action is a number, not of type {array.dtype}")
-        if array.shape != (n, self.size):
-            raise ValueError(f"actions have shape {(n, self.size)}, not {array.shape}")
-        array = array.astype(np.float64, copy=False)
-        if not math.isfinite(np.vdot(array, array)):  # a quick look; only what is truly not finite is refused
-            for row in np.flatnonzero(~np.isfinite(array).all(axis=1)):
-                raise ValueError(f"an action is finite; row {row} is {array[row].tolist()}")
-        return np.minimum(np.maximum(array, _MINUS_ONE), ONE)
 
     def step_size(self, actions: NDArray[Any], engine: Engine, noise: Array | None = None) -> Array:
         """Return the step sizes, (n,), of parsed actions; ``noise`` (n,) is the draw of the strategy "random"."""
@@ -113,5 +110,9 @@ class ActionMap:
         return step * np.exp(spread * noise)
 
 
-def _first_bad(array: NDArray[Any], choices: tuple[int, ...]) -> int:
-    return int(np.flatnonzero(((array < 0) | (array >= np.array(choices))).any(axis=1))[0])
+def _clipped(array: Array) -> Array:
+    """Return finite numbers clipped to [-1, 1], or raise ``ValueError``."""
+    if not math.isfinite(np.vdot(array, array)):  # a quick look; only what is truly not finite is refused
+        for row in np.flatnonzero(~np.isfinite(array).all(axis=1)):
+            raise ValueError(f"an action is finite; row {row} is {array[row].tolist()}")
+    return np.minimum(np.maximum(array, _MINUS_ONE), ONE)

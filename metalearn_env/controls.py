@@ -51,25 +51,26 @@ def tuned(task_set: TaskSet, shapes: list[str]) -> tuple[str, float, Rule]:
     for name in shapes:
         for first in GRID:
             rule = schedule(first * shape(name, horizon))
-            reached = interquartile_mean(validation.scores(_rule(rule, validation)))
+            reached = interquartile_mean(validation.scores(run(rule, validation)))
             best = max(best, (float(reached), name, float(first)))
     _, name, first = best
     return name, first, schedule(first * shape(name, horizon))
 
 
-def _rule(run: Rule, task_set: TaskSet) -> Array:
-    return final_log_gap(task_set.family, task_set.task, task_set.horizon, run)
+def run(rule: Rule, task_set: TaskSet) -> Array:
+    """Return the final log gaps, (n,), of a rule."""
+    return final_log_gap(task_set.family, task_set.task, task_set.horizon, rule)
 
 
 def _tuned(shapes: list[str], task_set: TaskSet) -> Array:
-    return _rule(tuned(task_set, shapes)[2], task_set)
+    return run(tuned(task_set, shapes)[2], task_set)
 
 
 #: name -> (kind, the final log gaps (n,) it leaves on a task set), in the order of a table
 CONTROLS: dict[str, tuple[str, Callable[[TaskSet], Array]]] = {
-    "do-nothing": ("control", partial(_rule, do_nothing)),
-    "random-actions": ("control", partial(_rule, random_actions)),
-    "random-steps": ("control", partial(_rule, random_steps)),
+    "do-nothing": ("control", partial(run, do_nothing)),
+    "random-actions": ("control", partial(run, random_actions)),
+    "random-steps": ("control", partial(run, random_steps)),
     "tuned-constant": ("control", partial(_tuned, ["constant"])),
     "tuned-decay": ("control", partial(_tuned, [name for name in SHAPES if name != "constant"])),
     "oracle-constant": ("control", lambda task_set: task_set.oracle[1]),

@@ -77,7 +77,8 @@ class Design(abc.ABC):
         self, problem: LeastSquares, dimension: Integers, examples: Integers, inputs: Array, targets: Array
     ) -> RegressionTask:
         inverse_batch = np.full(len(dimension), 1.0 / self.batch_size if self.batch_size else 0.0)
-        flatness = spectral_flatness(problem, dimension)
+        # a learner that sees minibatches does not know the spectrum of its inputs
+        flatness = np.zeros(len(dimension)) if self.batch_size else spectral_flatness(problem, dimension)
         descriptor = [np.log10(dimension), np.log10(examples / dimension), inverse_batch, flatness]
         return RegressionTask(*problem, np.stack(descriptor, axis=1), inputs, targets)
 

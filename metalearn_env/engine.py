@@ -65,7 +65,7 @@ class Engine:
         n = len(theta)
         t = np.zeros(n, np.int64)
         loss, signal, direction = evaluation = family.evaluate(task, theta, t)
-        unit, reference = family.step_unit(task, evaluation), family.reference_loss(task)
+        unit, reference = family.step_unit(task, evaluation), np.array(family.reference_loss(task))
         return cls(
             family=family,
             task=task,

@@ -56,6 +56,10 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
 
     def __post_init__(self) -> None:
         check_split(self.split)
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if len(self.descriptor_names) > MAX_DESCRIPTORS:
+            raise ValueError(f"descriptor_names has at most {MAX_DESCRIPTORS} names, not {len(self.descriptor_names)}")
 
     @property
     @abc.abstractmethod

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialised
 
 from metalearn_env.actions import ActionMap
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.observations import Observer, feature_names
+from metalearn_env.ranges import as_integer
 
 FORMAT = "metalearn_env policy 1"
 SHIPPED = Path(__file__).parent / "policies"
@@ -102,7 +103,7 @@ class Policy:
             tensors[f"{index}.weight"], tensors[f"{index}.bias"] = np.ascontiguousarray(weight), bias
         path = Path(path)
         unfinished = path.with_name(path.name + ".part")
-        save_file(tensors, unfinished, {"format": FORMAT, "policy": json.dumps(self.header)})
+        unfinished.write_bytes(serialised(tensors, {"format": FORMAT, "policy": json.dumps(self.header)}))
         unfinished.replace(path)
 
 
@@ -129,12 +130,34 @@ def load(name: str | Path) -> Policy:
         raise ValueError(
             f"{path} is not a policy of this package: its format is {metadata.get('format')!r}, not {FORMAT!r}"
         )
-    header = json.loads(metadata["policy"])
-    names = [f"{index}.{part}" for index in range(len(tensors) // 2) for part in ("weight", "bias")]
-    if sorted(tensors) != sorted(names):
-        raise ValueError(f"{path} holds {sorted(tensors)}, not the layers of a perceptron")
-    layers = tuple((tensors[f"{index}.weight"], tensors[f"{index}.bias"]) for index in range(len(tensors) // 2))
+    try:
+        header = json.loads(metadata["policy"])
+        layers = tuple((tensors.pop(f"{i}.weight"), tensors.pop(f"{i}.bias")) for i in range(len(tensors) // 2))
+        _check(layers, header, list(tensors))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a policy: {type(error).__name__}: {error}") from error
     return Policy(layers, header)
+
+
+def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[str]) -> None:
+    """Raise ``ValueError``, ``TypeError`` or ``KeyError`` unless layers and header make a policy."""
+    if not isinstance(header, dict):
+        raise TypeError(f"the header is a dictionary, not {type(header).__name__}")
+    history = as_integer("history", header["history"], minimum=0)
+    check_features(header["feature_names"], feature_names(history))
+    actions = ActionMap(1, header["action"], header["strategy"])
+    if not layers or unused:
+        raise ValueError(f"a policy has at least one layer of weight and bias, and nothing else: {unused}")
+    width = len(header["feature_names"])
+    for index, (weight, bias) in enumerate(layers):
+        if weight.dtype.kind != "f" or weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
+            raise ValueError(f"layer {index} takes {width} numbers; its weight is {weight.dtype} {weight.shape}")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(f"layer {index} is finite; it is not")
+        width = len(bias)
+    outputs = sum(actions.choices) if actions.choices else actions.size
+    if width != outputs:
+        raise ValueError(f"{header['action']} {header['strategy']} actions take {outputs} outputs, not {width}")
 
 
 def check_features(theirs: Any, ours: Any) -> None:

@@ -75,6 +75,7 @@ class TaskPool:
     def _block(self) -> int:
         """How many episodes a row draws at once, as the size of one allows."""
         trial = self._completed(self._draw(np.random.default_rng(0), 1))
+        _check_shapes(self._family, trial.task)
         size = sum(array.nbytes for array in _flat(trial))
         return int(np.clip(BLOCK_BYTES // size, 1, MAX_BLOCK))
 
@@ -108,6 +109,25 @@ class TaskPool:
 def draw_tasks(family: TaskFamily, seed: int, n: int, horizon: int) -> Any:
     """Draw n complete tasks of the family's split, as scoring does."""
     return family.complete(family.sample(task_generator(seed, family.split), n, horizon))
+
+
+def _check_shapes(family: TaskFamily, task: Any) -> None:
+    """Raise ``ValueError`` unless a family's answers for one task have their shapes."""
+    theta, t = family.start(task), np.zeros(1, np.int64)
+    loss, signal, direction = evaluation = family.evaluate(task, theta, t)
+    p, k = family.num_parameters, len(family.descriptor_names)
+    answers = (
+        ("start", theta, (1, p)),
+        ("loss", loss, (1,)),
+        ("signal", signal, (1,)),
+        ("direction", direction, (1, p)),
+        ("reference_loss", family.reference_loss(task), (1,)),
+        ("step_unit", family.step_unit(task, evaluation), (1,)),
+        ("descriptor", family.descriptor(task), (1, k)),
+    )
+    for name, answer, shape in answers:
+        if np.shape(answer) != shape:
+            raise ValueError(f"{type(family).__name__}: {name} of one task is {shape}, not {np.shape(answer)}")
 
 
 def _flat(episode: Episode) -> Sequence[np.ndarray]:

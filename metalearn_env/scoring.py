@@ -37,7 +37,7 @@ LEAST_SPAN = 0.1
 LEAST_TASKS = 8
 NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
-ZOOMS, ZOOM_POINTS = 3, 9
+ZOOMS, ZOOM_POINTS = 5, 9
 
 
 class Row(NamedTuple):
@@ -158,7 +158,7 @@ def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule)
 def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, Array]:
     """Return the best constant step size of each task in units, (n,), and the final log gap it leaves, (n,).
 
-    A grid of 8 points a decade from 10^-5 to 10^3, then three times a finer grid around each task's best point.
+    A grid of 8 points a decade from 10^-5 to 10^3, then five times a finer grid around each task's best point.
     """
 
     def run(multiple: Array) -> Array:

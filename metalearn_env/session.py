@@ -5,6 +5,8 @@ Both environments, and everything that replays an agent, are thin coats over thi
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
 from metalearn_env.engine import CHUNK, Engine, Rows
-from metalearn_env.families import make_family
+from metalearn_env.families import family_class, make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.observations import Observer
 from metalearn_env.pool import TaskPool
@@ -21,6 +23,7 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward")
+ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
 
 class Outcome(NamedTuple):
@@ -157,6 +160,12 @@ def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any]
         TypeError: an option that neither has.
         ValueError: a value that cannot be honoured.
     """
+    known = [*ENV_OPTIONS, *(field.name for field in fields(family_class(family)) if field.init)]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            guess = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"there is no option {name!r}{guess} (options: {', '.join(known)})")
     ours = {name: options[name] for name in SESSION_OPTIONS if name in options}
     theirs = {name: value for name, value in options.items() if name not in SESSION_OPTIONS}
     return Session(make_family(family, **theirs), n, **ours, trace=trace)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from metalearn_env.controls import CONTROLS, LIMIT
+from metalearn_env.controls import CONTROLS, LIMIT, run
 from metalearn_env.family import Array
-from metalearn_env.policy import load
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy, check_features, load
 from metalearn_env.progress import progress
 from metalearn_env.rules import RULES, rule
-from metalearn_env.scoring import Row, TaskSet, final_log_gap
+from metalearn_env.scoring import Row, TaskSet
 
 Contender = tuple[str, str, Callable[[TaskSet], Array]]  # name, kind, final log gaps (n,) or (runs, n)
 
@@ -31,22 +32,37 @@ def contender(name: str) -> Contender:
         ValueError: the file is not a policy.
     """
     if name in CONTROLS or name in LIMIT:
-        kind, run = {**CONTROLS, **LIMIT}[name]
-        return name, kind, run
+        kind, reach = {**CONTROLS, **LIMIT}[name]
+        return name, kind, reach
     if name in RULES:
         found = rule(name)
-        return name, "rule", lambda task_set: _run(found, task_set)
+        return name, "rule", lambda task_set: run(found, task_set)
     try:
         policy = load(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no controller {name!r}; known: {', '.join(known_controllers())}; {error}") from None
-    return Path(name).stem, "policy", lambda task_set: _run(policy.step_sizes, task_set)
+    return Path(name).stem, "policy", lambda task_set: run_policy(policy, task_set)
 
 
 def policies(name: str, paths: Sequence[str | Path]) -> Contender:
     """Return one contender of several policy files, such as those of several training seeds."""
     loaded = [load(path) for path in paths]
-    return name, "policy", lambda task_set: np.stack([_run(policy.step_sizes, task_set) for policy in loaded])
+    return name, "policy", lambda task_set: np.stack([run_policy(policy, task_set) for policy in loaded])
+
+
+def run_policy(policy: Policy, task_set: TaskSet) -> Array:
+    """Return the final log gaps, (n,), of a policy.
+
+    Raises:
+        ValueError: the environment is asked for with another action, strategy or history than it was trained with.
+    """
+    asked = dict(task_set.env_kwargs or {})
+    if "history" in asked:
+        check_features(policy.header["feature_names"], feature_names(asked["history"]))
+    for option in ("action", "strategy"):
+        if asked.get(option, policy.header[option]) != policy.header[option]:
+            raise ValueError(f"the policy was trained with {option}={policy.header[option]!r}, not {asked[option]!r}")
+    return run(policy.step_sizes, task_set)
 
 
 def score(task_set: TaskSet, contenders: Sequence[Contender], *, show_progress: bool = False) -> dict[str, Any]:
@@ -57,8 +73,8 @@ def score(task_set: TaskSet, contenders: Sequence[Contender], *, show_progress: 
         controller, kind, iqm, low, high (95 % interval) and diverged (rate).
     """
     rows: list[Row] = []
-    for name, kind, run in progress(contenders, f"scoring {task_set.env_id}", show=show_progress):
-        rows.append(task_set.row(name, kind, np.atleast_2d(run(task_set))))
+    for name, kind, reach in progress(contenders, f"scoring {task_set.env_id}", show=show_progress):
+        rows.append(task_set.row(name, kind, np.atleast_2d(reach(task_set))))
     return {
         "env": task_set.env_id,
         "env_kwargs": dict(task_set.env_kwargs or {}),
@@ -84,7 +100,3 @@ def formatted(result: dict[str, Any]) -> str:
             f"{row['controller']:<20} {row['kind']:<8} {row['iqm']:>7.3f}   {interval:<18} {row['diverged']:>7.1%}"
         )
     return "\n".join(lines)
-
-
-def _run(run: Any, task_set: TaskSet) -> Array:
-    return final_log_gap(task_set.family, task_set.task, task_set.horizon, run)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metalearn_env.families import make_family
-from metalearn_env.family import KINDS, MAX_DESCRIPTORS, Array, TaskFamily
+from metalearn_env.families import family_class, make_family
+from metalearn_env.family import Array, TaskFamily
 from metalearn_env.observations import DESCRIPTOR_BOUND
 from metalearn_env.splits import SPLITS, task_generator
 
@@ -46,7 +46,11 @@ def check_family(family: str | type[TaskFamily], **options: Any) -> None:
 
     >>> check_family("LinearRegression", dimension=4)
     """
-    made = make_family(family, **options)
+    found = family_class(family)
+    try:
+        made = make_family(found, **options)
+    except ValueError as error:
+        raise ContractError(str(error)) from error
     _is_a_frozen_dataclass(made)
     _describes_itself(made)
     _draws_from_its_generator_alone(made)
@@ -87,12 +91,8 @@ def _is_a_frozen_dataclass(family: TaskFamily) -> None:
 
 
 def _describes_itself(family: TaskFamily) -> None:
-    kind, names = getattr(family, "kind", None), getattr(family, "descriptor_names", None)
-    _require(kind in KINDS, f"kind is one of {', '.join(KINDS)}, not {kind!r}")
-    _require(
-        isinstance(names, tuple) and len(names) == len(set(names)) <= MAX_DESCRIPTORS,
-        f"descriptor_names is a tuple of at most {MAX_DESCRIPTORS} different names, not {names!r}",
-    )
+    names = family.descriptor_names
+    _require(isinstance(names, tuple) and len(names) == len(set(names)), f"descriptor_names all differ, not {names!r}")
     p = family.num_parameters
     _require(isinstance(p, (int, np.integer)) and p >= 1, f"num_parameters is a whole number >= 1, not {p!r}")
 

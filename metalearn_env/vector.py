@@ -59,15 +59,15 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             "render_fps": RENDER_FPS,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.session = make_session(family, num_envs, options, trace=render_mode is not None)
+        self.session = make_session(family, self.num_envs, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
         self.single_observation_space = observation_space(self.session.history, observation)
         self.single_action_space = action_space(self.session.actions)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._max_episode_steps = max_episode_steps
-        self._steps = np.zeros(num_envs, np.int64)
-        self._ended = np.ones(num_envs, np.bool_)
+        self._steps = np.zeros(self.num_envs, np.int64)
+        self._ended = np.ones(self.num_envs, np.bool_)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -89,8 +89,10 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         mask = self._reset_mask(options)
         seeds = self._row_seeds(seed)
         rows = np.flatnonzero(mask)
-        for row in rows.tolist():
-            self._seed_row(row, seeds[row])
+        fresh = {row: self._task_seed(row, seeds[row]) for row in rows.tolist()}
+        for row, entropy in fresh.items():
+            if entropy is not None:
+                self.session.pool.seed(row, entropy)
         self._begin(rows)
         return self._observation(), self._infos(mask)
 
@@ -167,21 +169,22 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError("the first reset is of all rows, not of a part")
         return mask
 
-    def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+    def _row_seeds(self, seed: Any) -> Sequence[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)):
+        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
             return [int(seed) + row for row in range(self.num_envs)]
+        if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
+            raise TypeError(f"seed is None, a whole number or a list of them, not {seed!r}")
         if len(seed) != self.num_envs:
             raise ValueError(f"a list of seeds has one for each of {self.num_envs} rows, not {len(seed)}")
-        return seed
+        return [None if one is None else as_integer("seed", one, minimum=0) for one in seed]
 
-    def _seed_row(self, row: int, seed: int | None) -> None:
-        """Seed a row as a single environment is seeded; one without a new seed goes on with its stream."""
+    def _task_seed(self, row: int, seed: int | None) -> int | None:
+        """Return the seed of a row's tasks as a single environment has it; None where the row goes on as it is."""
         if seed is None and self.session.pool.seeded(row):
-            return
-        generator, _ = seeding.np_random(seed)
-        self.session.pool.seed(row, task_seed(generator))
+            return None
+        return task_seed(seeding.np_random(seed)[0])
 
     def _begin(self, rows: NDArray[np.int64]) -> None:
         self.session.begin(rows)

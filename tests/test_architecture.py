@@ -17,7 +17,7 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "progress"], 0),
+    **dict.fromkeys(["splits", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
     **dict.fromkeys(["ranges", "datasets", "least_squares", "engine", "statistics"], 2),
     **dict.fromkeys(["designs", "pool", "actions", "observations", "rewards", "rules"], 3),
@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(["vector", "table"], 8),
     **dict.fromkeys(["adapters", "", "__main__"], 9),
 }
-GYMNASIUM = {"spaces", "envs", "vector", "rendering", "scoring", "adapters", "", "__main__"}
+GYMNASIUM = {"commandline", "spaces", "envs", "vector", "rendering", "scoring", "adapters", "", "__main__"}
 HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm"}
 
 Import = tuple[str, bool]  # of a module or of a name in it; whether it happens when the module is imported

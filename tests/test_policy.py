@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,43 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 def test_other_tensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
-    save_file({"weight": np.zeros((1, 3), np.float32)}, path, {"format": FORMAT, "policy": "{}"})
-    with pytest.raises(ValueError, match="weight"):
+    save_file({"weight": np.zeros((1, 3), np.float32)}, path, {"format": FORMAT, "policy": json.dumps(header())})
+    with pytest.raises(ValueError, match=r"odd.safetensors is not a policy.*weight"):
         load(path)
+
+
+def header(**changes: object) -> dict[str, object]:
+    """Return the header of a policy with a history of one step."""
+    names = list(feature_names(1))
+    return {"history": 1, "action": "relative", "strategy": "dynamic", "feature_names": names, **changes}
+
+
+WEIGHT, BIAS = np.zeros((1, 18), np.float32), np.zeros(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "weight", "bias", "words"),
+    [
+        ({}, WEIGHT, BIAS, "policy"),
+        ({"policy": "[1]"}, WEIGHT, BIAS, "dictionary"),
+        ({"policy": "{"}, WEIGHT, BIAS, "odd"),
+        ({"policy": json.dumps({"history": 1})}, WEIGHT, BIAS, "feature_names"),
+        ({"policy": json.dumps(header(history=-3))}, WEIGHT, BIAS, "history"),
+        ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
+        ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 18"),
+        ({"policy": json.dumps(header())}, WEIGHT.astype(int), BIAS, "layer 0"),
+        ({"policy": json.dumps(header())}, WEIGHT * np.nan, BIAS, "finite"),
+        ({"policy": json.dumps(header())}, np.zeros((3, 18), np.float32), np.zeros(3, np.float32), "outputs, not 3"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused(
+    tmp_path: Path, metadata: dict[str, str], weight: np.ndarray, bias: np.ndarray, words: str
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file({"0.weight": weight, "0.bias": bias}, path, {"format": FORMAT, **metadata})
+    with pytest.raises(ValueError, match=words) as caught:
+        load(path)
+    assert "odd.safetensors" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["no-such-policy", "no/such/file.safetensors", "."])

@@ -62,7 +62,8 @@ BROKEN = {
     "a family is a frozen dataclass": {"frozen": False},
     "option option has a default is plain JSON": {"option": np.float32(1.0)},
     "kind is one of": {"kind": "self-supervised"},
-    "descriptor_names is a tuple of at most 8": {"descriptor_names": tuple("abcdefghi")},
+    "descriptor_names has at most 8": {"descriptor_names": tuple("abcdefghi")},
+    "descriptor_names all differ": {"descriptor_names": ("size", "size")},
     "num_parameters is a whole number >= 1": {"num_parameters": 0},
     "not the global one": {
         "sample": lambda self, rng, n, horizon: Task(np.random.rand(n, 2), rng.random((n, horizon + 1)))  # noqa: NPY002

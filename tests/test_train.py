@@ -95,7 +95,7 @@ def test_a_run_closes_its_files(tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten(finished: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")}
-    with pytest.raises(SystemExit, match="holds a run already"):
+    with pytest.raises(ValueError, match="holds a run already"):
         train.main(finished)
     assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")} == before
 
@@ -104,12 +104,12 @@ def test_a_run_is_not_overwritten(finished: Any) -> None:
     ("option", "value"), [("learning_rate", 0.5), ("seed", 7), ("env_kwargs", TEXT[:-1]), ("num_envs", 4)]
 )
 def test_a_run_does_not_go_on_with_other_options(finished: Any, option: str, value: Any) -> None:
-    with pytest.raises(SystemExit, match=option):
+    with pytest.raises(ValueError, match=option):
         train.main(replace(finished, resume=True, **{option: value}))
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no checkpoint"):
+    with pytest.raises(ValueError, match="no checkpoint"):
         train.main(arguments(tmp_path / "nothing", resume=True))
     assert not (tmp_path / "nothing").exists()
 
@@ -117,7 +117,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"algo": "sac"}, SystemExit),
+        ({"algo": "sac"}, ValueError),
         ({"env": "MetaLearn/NoSuch-v0"}, Exception),
         ({"env_kwargs": ("spectrum:flat",)}, ValueError),
         ({"env_kwargs": ("bogus:1",)}, TypeError),
@@ -180,3 +180,20 @@ def test_an_agent_learns(tmp_path: Path) -> None:
     assert trained["low"] > before["high"]
     assert trained["iqm"] > 0.05
     assert trained["diverged"] == 0.0
+
+
+def test_a_resumed_run_and_another_seed_meet_other_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task is met twice: neither by a run that goes on, nor by one with the next seed."""
+    begun = arguments(tmp_path / "begun")
+    train.main(begun)
+    met: list[float] = []
+
+    def look_at_the_tasks(model: Any, *_: Any, **__: Any) -> None:
+        model.get_env().reset()
+        met.extend(model.get_env().get_attr("session")[0].engine.loss)
+
+    monkeypatch.setattr(train.PPO, "learn", look_at_the_tasks)
+    train.main(replace(begun, resume=True, steps=2 * begun.steps))
+    for seed in (begun.seed, begun.seed + 1):
+        train.main(arguments(tmp_path / str(seed), seed=seed))
+    assert len(set(met)) == len(met) == 3 * begun.num_envs

@@ -70,7 +70,7 @@ class SB3VecEnv(VecEnv):
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
         final_obs, final_info = infos.pop("final_obs", None), infos.pop("final_info", {})
-        rows = _rows({key: value for key, value in infos.items() if "final" not in key}, self.num_envs)
+        rows = _rows({key: value for key, value in infos.items() if key not in _OF_AUTORESET}, self.num_envs)
         done = terminated | truncated
         ended = np.flatnonzero(done)
         last_infos = _rows(final_info, self.num_envs) if ended.size else []
@@ -111,6 +111,9 @@ class SB3VecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
+_OF_AUTORESET = ("final_obs", "_final_obs", "final_info", "_final_info")
+
+
 def _attribute(env: Any, name: str) -> Any:
     return getattr(env, name) if hasattr(env, name) else getattr(env.unwrapped, name)
 
@@ -119,10 +122,16 @@ def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
     """Turn a dictionary of arrays (or of such dictionaries) with masks into a list of n dictionaries."""
     keys = [key for key in infos if not key.startswith("_")]
     masks = [infos.get(f"_{key}") for key in keys]
-    values = [_rows(infos[key], n) if isinstance(infos[key], dict) else infos[key].tolist() for key in keys]
+    values = [_per_row(infos[key], n) for key in keys]
     if all(mask is None or mask.all() for mask in masks):
         return [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)] or [{} for _ in range(n)]
     return [
         {key: value[row] for key, value, mask in zip(keys, values, masks, strict=True) if mask is None or mask[row]}
         for row in range(n)
     ]
+
+
+def _per_row(value: Any, n: int) -> list[Any]:
+    if isinstance(value, dict):
+        return _rows(value, n)
+    return list(value) if value.ndim > 1 else value.tolist()

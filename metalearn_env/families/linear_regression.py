@@ -32,13 +32,17 @@ class LinearRegression(TaskFamily[RegressionTask]):
             three, a third each.
         dimension: features d. Default: 8 to 64; for a data set, half of its features to all of them.
         conditioning: kappa = largest / smallest eigenvalue, of the two uniform spectra.
-        examples_per_parameter: m / d; it conditions the Gaussian design and the subsamples of a data set.
+        examples_per_parameter: m / d; it conditions the Gaussian design and the subsamples of a data set (which are of
+            as many rows as there are, at most).
         noise: variance of the noise over variance of the signal, of synthetic tasks.
         scale: the objective is multiplied by 10^U(-scale, scale).
         batch_size: examples that a step sees; None: all of them. Minibatches of synthetic tasks are fresh draws from
             the population, whose exact risk is the loss; those of a data set are drawn with replacement.
         dataset: "diabetes", "linnerud", or arrays (X, y): tasks are subsamples of its rows and features.
         split: which stream of tasks, or which rows of the data set.
+
+    The least-squares optimum of a synthetic task is standard normal in the principal axes of its inputs, and f* has
+    the law of a residual with m - d degrees of freedom; that is a Gaussian regression in which the noise is not fitted.
 
     A range (low, high) is drawn from log-uniformly; a number is a range of one value.
 
@@ -77,7 +81,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         common: dict[str, Any] = {
             "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
-            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "scale": self._scale(),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }
         if self.dataset is None:
@@ -94,14 +98,23 @@ class LinearRegression(TaskFamily[RegressionTask]):
         dimension = self._dimension(((features + 1) // 2, features))
         if dimension[1] > features:
             raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
+        least = as_range("", self.examples_per_parameter, minimum=1.0)[0] * dimension[0]
+        if least > len(inputs):
+            raise ValueError(f"examples_per_parameter asks for {least:g} rows; split {self.split!r} has {len(inputs)}")
         return SubsampledData(dimension=dimension, inputs=inputs, targets=targets, **common)
 
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
+    def _scale(self) -> float:
+        low, high = as_range("scale", self.scale, minimum=0.0)
+        if low != high or high > 100.0:
+            raise ValueError(f"scale is one number of decades, at most 100, not {self.scale!r}")
+        return float(high)
+
     def _refuse(self, reason: str, *options: str) -> None:
         for option in options:
-            if getattr(self, option) != getattr(type(self), option):
+            if _plain(getattr(self, option)) != _plain(getattr(type(self), option)):
                 raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
 
     @property
@@ -148,3 +161,8 @@ class LinearRegression(TaskFamily[RegressionTask]):
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum
+
+
+def _plain(value: Any) -> Any:
+    """Return a list as the tuple that it was before it went through JSON."""
+    return tuple(value) if isinstance(value, list) else value

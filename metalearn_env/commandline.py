@@ -1,0 +1,48 @@
+"""What the command lines share: options as text, files to be written, and errors without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Parse ``key:value``, the value as JSON where it is JSON and else as text.
+
+    >>> key_value("dimension:[8,16]"), key_value("spectrum:gaussian")
+    (('dimension', [8, 16]), ('spectrum', 'gaussian'))
+    """
+    key, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key:value")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def check_writable(path: Path) -> None:
+    """Raise ``OSError`` unless a file can be written at ``path``; found out before the work, not after it."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    existed = path.exists()
+    with path.open("a"):
+        pass
+    if not existed:
+        path.unlink()
+
+
+def run(command: Callable[[], Any]) -> int:
+    """Run a command and return its exit status: 2, with a message, if what was asked for cannot be."""
+    try:
+        command()
+    except (ValueError, TypeError, ImportError, OSError, argparse.ArgumentTypeError, gym.error.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
