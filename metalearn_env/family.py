@@ -51,6 +51,7 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
 
     kind: ClassVar[Kind]
     descriptor_names: ClassVar[tuple[str, ...]]
+    final_info_names: ClassVar[tuple[str, ...]] = ()  # what `final_info` tells
 
     split: str = "train"
 
@@ -61,6 +62,14 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     @abc.abstractmethod
     def num_parameters(self) -> int:
         """The length p of theta, the same for every task of the family."""
+
+    @property
+    def num_carried(self) -> int:
+        """The last so many columns of theta are state that is carried along, such as where a process stands.
+
+        They move by their direction whatever the step size, and no norm or inner product sees them. Default: none.
+        """
+        return 0
 
     @abc.abstractmethod
     def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
@@ -104,3 +113,13 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     @abc.abstractmethod
     def reference_loss(self, task: TaskT) -> Array:
         """Return f*, the loss from which gaps are measured, (n,); the optimum where that is cheap."""
+
+    def final_info(self, task: TaskT, theta: Array) -> dict[str, Array]:
+        """Return what a user of the learner would ask for in the end: an (n,) for each of `final_info_names`."""
+        return {}
+
+    def _refuse(self, reason: str, *options: str) -> None:
+        """Raise ``ValueError`` if one of ``options`` differs from its default, for which ``reason`` leaves no choice."""
+        for option in options:
+            if getattr(self, option) != getattr(type(self), option):
+                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")

@@ -128,6 +128,14 @@ class Session:
             "gap": engine.loss - engine.reference,
         }
 
+    def final_info(self, rows: Rows) -> dict[str, Array]:
+        """Return what the family tells of the inner runs of ``rows``, (k,), in their end: new arrays (k,)."""
+        engine = self.engine
+        if not self.family.final_info_names:
+            return {}
+        task = engine.task._make(array[rows] for array in engine.task)
+        return self.family.final_info(task, engine.theta[rows])
+
     def _draw(self) -> Array | None:
         if not self._noise.shape[1]:
             return None

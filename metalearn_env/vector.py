@@ -114,11 +114,11 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         ended = self._ended = terminated | truncated
         final_rows = np.flatnonzero(ended)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and final_rows.size:
-            infos = self._final(ended, final_rows)
+            infos = self._final(ended, terminated, final_rows)
             self._begin(final_rows)
             infos |= self._infos(np.ones(self.num_envs, np.bool_))
         else:
-            infos = self._infos(np.ones(self.num_envs, np.bool_), ended if final_rows.size else None)
+            infos = self._infos(np.ones(self.num_envs, np.bool_), terminated)
         return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -196,17 +196,19 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
     def _observation(self) -> Any:
         return formed(self.session.observer.observation(), self.session.history, self.observation_form)
 
-    def _infos(self, mask: Mask, ended: Mask | None = None) -> dict[str, Any]:
-        """Return the infos of the rows of ``mask``, with the final gap of those that have ``ended``."""
+    def _infos(self, mask: Mask, terminated: Mask | None = None) -> dict[str, Any]:
+        """Return the infos of the rows of ``mask``, with what is told in the end of those that are ``terminated``."""
         infos: dict[str, Any] = {}
         values = self.session.info()
         for key, value in values.items():
             infos[key], infos[f"_{key}"] = np.where(mask, value, 0.0), mask.copy()
-        if ended is not None:
-            infos["final_gap"], infos["_final_gap"] = np.where(ended, values["gap"], 0.0), ended.copy()
+        if terminated is not None and (rows := np.flatnonzero(terminated)).size:
+            for key, value in {"final_gap": values["gap"][rows], **self.session.final_info(rows)}.items():
+                infos[key], infos[f"_{key}"] = np.zeros(self.num_envs), terminated.copy()
+                infos[key][rows] = value
         return infos
 
-    def _final(self, ended: Mask, rows: NDArray[np.int64]) -> dict[str, Any]:
+    def _final(self, ended: Mask, terminated: Mask, rows: NDArray[np.int64]) -> dict[str, Any]:
         final_obs = np.full(self.num_envs, None, dtype=object)
         last = self.session.observer.observation()
         for row in rows:
@@ -214,6 +216,6 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),
-            "final_info": self._infos(ended, ended),
+            "final_info": self._infos(ended, terminated),
             "_final_info": ended.copy(),
         }

@@ -99,11 +99,6 @@ class LinearRegression(TaskFamily[RegressionTask]):
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
-    def _refuse(self, reason: str, *options: str) -> None:
-        for option in options:
-            if getattr(self, option) != getattr(type(self), option):
-                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
-
     @property
     def num_parameters(self) -> int:
         return self._design.num_parameters
