@@ -114,12 +114,12 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     def reference_loss(self, task: TaskT) -> Array:
         """Return f*, the loss from which gaps are measured, (n,); the optimum where that is cheap."""
 
-    def final_info(self, task: TaskT, theta: Array) -> dict[str, Array]:
-        """Return what a user of the learner would ask for in the end: an (n,) for each of `final_info_names`."""
+    def final_info(self, task: TaskT, theta: Array, rows: NDArray[np.int64]) -> dict[str, Array]:
+        """Return what a user asks of learners that have ended, ``rows`` (k,) of n: a (k,) for each of the names."""
         return {}
 
     def _refuse(self, reason: str, *options: str) -> None:
-        """Raise ``ValueError`` if one of ``options`` differs from its default, for which ``reason`` leaves no choice."""
+        """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, differs from its default."""
         for option in options:
             if getattr(self, option) != getattr(type(self), option):
                 raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")

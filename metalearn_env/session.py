@@ -130,11 +130,9 @@ class Session:
 
     def final_info(self, rows: Rows) -> dict[str, Array]:
         """Return what the family tells of the inner runs of ``rows``, (k,), in their end: new arrays (k,)."""
-        engine = self.engine
         if not self.family.final_info_names:
             return {}
-        task = engine.task._make(array[rows] for array in engine.task)
-        return self.family.final_info(task, engine.theta[rows])
+        return self.family.final_info(self.engine.task, self.engine.theta, rows)
 
     def _draw(self) -> Array | None:
         if not self._noise.shape[1]:

@@ -116,7 +116,7 @@ def test_types_and_keys(env_id: str, options: dict[str, str]) -> None:
     assert first_info.keys() == INFO
     for _, reward, terminated, truncated, info in steps:
         assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
-        assert info.keys() == (INFO | {"final_gap"} if terminated else INFO)
+        assert info.keys() == (INFO | {"final_gap", *env.session.family.final_info_names} if terminated else INFO)
         assert all(type(value) is float for value in info.values())
     assert steps[-1][-1]["final_gap"] == steps[-1][-1]["gap"]
 
@@ -420,9 +420,7 @@ def test_a_bad_action_is_refused_and_changes_nothing(
     assert same(env.step(chosen[1]), twin.step(chosen[1]))
 
 
-@pytest.mark.parametrize(
-    ("action", "clipped"), [(5.0, 1.0), (-3.0, -1.0), (1e300, 1.0), (-1.0000001, -1.0), (2, 1.0)]
-)
+@pytest.mark.parametrize(("action", "clipped"), [(5.0, 1.0), (-3.0, -1.0), (1e300, 1.0), (-1.0000001, -1.0), (2, 1.0)])
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
 def test_a_number_beyond_the_box_is_clipped(env_id: str, kind: str, action: float, clipped: float) -> None:
     env, twin = (gym.make(env_id, action=kind).unwrapped for _ in range(2))
