@@ -73,10 +73,12 @@ def policy_values(moves: Array, reward: Array) -> Array:
 
 def greedy_policy(q: Array, actions: Integers, num_states: int) -> Integers:
     """Return the best action of each state in ``q``, (n, p), the first one of several: (n, S)."""
-    best, policy = q[:, :num_states].copy(), np.zeros((len(q), num_states), np.int64)
+    best, policy, fewest = q[:, :num_states].copy(), np.zeros((len(q), num_states), np.int64), actions.min()
     for action in range(1, q.shape[1] // num_states):
         candidate = q[:, action * num_states : (action + 1) * num_states]
-        better = (candidate > best) & has_action(actions, action)
+        better = candidate > best
+        if action >= fewest:
+            better &= (action < actions)[:, None]
         np.copyto(best, candidate, where=better)
         np.copyto(policy, action, where=better)
     return policy
@@ -84,17 +86,11 @@ def greedy_policy(q: Array, actions: Integers, num_states: int) -> Integers:
 
 def best_values(q: Array, actions: Integers, num_states: int) -> Array:
     """Return the value of the best action of each state in ``q``, (n, p): (n, S)."""
-    best = q[:, :num_states].copy()
+    best, fewest = q[:, :num_states].copy(), actions.min()
     for action in range(1, q.shape[1] // num_states):
         candidate = q[:, action * num_states : (action + 1) * num_states]
-        np.maximum(best, candidate, out=best, where=has_action(actions, action))
+        np.maximum(best, candidate, out=best, where=True if action < fewest else (action < actions)[:, None])
     return best
-
-
-def has_action(actions: Integers, action: int) -> Any:
-    """Return which processes have an action, (n, 1), or True where all have it."""
-    there = (action < actions)[:, None]
-    return True if there.all() else there
 
 
 def _policy_iteration(processes: Processes, num_states: int) -> Array:

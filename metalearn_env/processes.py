@@ -95,9 +95,8 @@ class ProcessLaw(abc.ABC):
     def num_actions(self) -> int: ...
 
     @property
-    def all_actions(self) -> bool:
-        """Whether every process has all of the actions."""
-        return True
+    def fewest_actions(self) -> int:
+        return self.num_actions
 
     @property
     def num_pairs(self) -> int:
@@ -184,8 +183,8 @@ class Garnet(ProcessLaw):
         return self.actions[1]
 
     @property
-    def all_actions(self) -> bool:
-        return self.actions[0] == self.actions[1]
+    def fewest_actions(self) -> int:
+        return self.actions[0]
 
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> GarnetDraw:
         p, branches = self.num_pairs, self.branching[1]
@@ -217,7 +216,7 @@ class Garnet(ProcessLaw):
             noise = noise * real[:, None, :]
         task = TabularTask(
             successors=successors,
-            probabilities=np.diff(cuts.astype(np.float32), axis=1, prepend=-1.0, append=255.0) / np.float32(256.0),
+            probabilities=_probabilities(cuts),
             reward=reward * draw.objective[:, None],
             discount=discount,
             actions=draw.actions,
@@ -348,6 +347,15 @@ class GivenProcess(ProcessLaw):
 def _random_bytes(rng: np.random.Generator, *shape: int) -> Bytes:
     words = rng.integers(2**64 - 1, endpoint=True, size=-(-prod(shape) // 8), dtype=np.uint64)
     return words.astype("<u8", copy=False).view(np.uint8)[: prod(shape)].reshape(shape)
+
+
+def _probabilities(cuts: Bytes) -> NDArray[np.float32]:
+    """Return those of the branches, (n, branches, p), from the last byte of each but the last."""
+    n, others, p = cuts.shape
+    probabilities = np.full((n, others + 1, p), 1.0, np.float32)
+    np.multiply(cuts + np.float32(1.0), np.float32(1.0 / 256.0), out=probabilities[:, :-1])
+    probabilities[:, 1:] -= probabilities[:, :-1].copy()
+    return probabilities
 
 
 def _choose(outcomes: NDArray[Any], cuts: NDArray[Any], options: NDArray[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from metalearn_env.decision_process import DecisionProcess, from_arrays
 from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.gymnasium_processes import load_process
-from metalearn_env.markov import Processes, greedy_values, has_action
+from metalearn_env.markov import Processes, greedy_values
 from metalearn_env.processes import Garnet, GivenProcess, ProcessLaw, TabularTask
 from metalearn_env.ranges import Range, as_range
 
@@ -196,7 +196,7 @@ class QLearning(TaskFamily[TabularTask]):
         best = value[:, :-1]
         best[:] = theta[:, :states]
         for action in range(1, self._law.num_actions):
-            there = True if self._law.all_actions else has_action(task.actions, action)
+            there = True if action < self._law.fewest_actions else (action < task.actions)[:, None]
             np.maximum(best, theta[:, action * states : (action + 1) * states], out=best, where=there)
         best *= task.discount[:, None]
         np.add(_at(task.next_state, t), first, out=index)
@@ -209,11 +209,16 @@ class QLearning(TaskFamily[TabularTask]):
         """Return arrays to work in: fresh memory costs more than the arithmetic."""
         if len(self._memory[0].value) < n:
             self._memory[0] = Scratch.of(n, self._law.num_states, self._law.num_pairs)
-        return Scratch(*(array[:n] for array in self._memory[0]))
+        memory = self._memory[0]
+        return memory if len(memory.value) == n else Scratch(*(array[:n] for array in memory))
 
     @cached_property
     def _memory(self) -> list[Scratch]:
         return [Scratch.of(0, self._law.num_states, self._law.num_pairs)]
+
+    def transitions(self, task: TabularTask, t: NDArray[np.int64]) -> tuple[NDArray[Any], Array]:
+        """Return where all pairs lead to at times t, and the rewards, noise included, (n, p) both."""
+        return _at(task.next_state, t), self._rewards(task, t) + task.noise_unit[:, None] * _at(task.noise, t)
 
     def _rewards(self, task: TabularTask, t: NDArray[np.int64]) -> Array:
         if not task.branch.shape[1]:
@@ -227,12 +232,12 @@ class QLearning(TaskFamily[TabularTask]):
         in_turn = (turn[:, None] + np.arange(self._law.num_actions)) % task.actions[:, None]
         best = theta[row[:, None], in_turn * states + state[:, None]].argmax(axis=1)
         pair = np.where(task.explores[row, t], turn, in_turn[row, best]) * states + state
-        successor = _at(task.next_state, t)[row, pair].astype(np.int64)
+        next_state, reward = self.transitions(task, t)
+        successor = next_state[row, pair].astype(np.int64)
         ends = successor == states
         onward = np.where(ends, 0, successor)
         value = np.where(ends, 0.0, theta[row[:, None], in_turn * states + onward[:, None]].max(axis=1))
-        noise = task.noise_unit * _at(task.noise, t)[row, pair]
-        error = self._rewards(task, t)[row, pair] + noise + task.discount * value - theta[row, pair]
+        error = reward[row, pair] + task.discount * value - theta[row, pair]
         return Visit(pair, state, np.where(ends, task.restart[row, t + 1], onward), error)
 
 

@@ -14,6 +14,8 @@ from metalearn_env.family import Array
 
 Rule = Callable[[Engine], Iterator[Array]]
 
+LEAST_CURVATURE = 1e-12  # times the unit (or the last step) of a task; a smaller one counts as none
+
 RULES: dict[str, str] = {
     "exact-line-search": "metalearn_env.rules.line_search:exact_line_search",
     "bb1": "metalearn_env.rules.barzilai_borwein:bb1",

@@ -8,6 +8,7 @@ import numpy as np
 
 from metalearn_env.engine import Engine
 from metalearn_env.family import TINY, Array
+from metalearn_env.rules import LEAST_CURVATURE
 
 
 def bb1(engine: Engine) -> Iterator[Array]:
@@ -18,5 +19,6 @@ def bb1(engine: Engine) -> Iterator[Array]:
     yield engine.unit
     while True:
         change = engine.previous_squared_norm - engine.alignment  # s'y / h_prev
-        step = engine.step_size * engine.previous_squared_norm / np.maximum(change, TINY)
-        yield np.where(change > TINY, step, engine.step_size)
+        least = np.maximum(LEAST_CURVATURE * engine.previous_squared_norm, TINY)
+        step = engine.step_size * engine.previous_squared_norm / np.maximum(change, least)
+        yield np.where(change > least, step, engine.step_size)

@@ -8,6 +8,7 @@ import numpy as np
 
 from metalearn_env.engine import Engine, scaled_columns
 from metalearn_env.family import TINY, Array
+from metalearn_env.rules import LEAST_CURVATURE
 
 
 def exact_line_search(engine: Engine) -> Iterator[Array]:
@@ -42,4 +43,5 @@ def cauchy_step(engine: Engine) -> Array:
     further[:, columns] += engine.unit[:, None] * direction
     change = direction - engine.family.direction(engine.task, further, engine.t)[:, columns]
     curvature = np.vecdot(direction, change) / engine.unit
-    return np.where(curvature > TINY, engine.squared_norm / np.maximum(curvature, TINY), engine.unit)
+    least = np.maximum(LEAST_CURVATURE * engine.squared_norm / engine.unit, TINY)
+    return np.where(curvature > least, engine.squared_norm / np.maximum(curvature, least), engine.unit)
