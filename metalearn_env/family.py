@@ -119,7 +119,7 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
         return {}
 
     def _refuse(self, reason: str, *options: str) -> None:
-        """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, differs from its default."""
+        """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, is not its default."""
         for option in options:
             if getattr(self, option) != getattr(type(self), option):
                 raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")

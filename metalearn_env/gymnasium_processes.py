@@ -24,10 +24,11 @@ def load_process(env_id: str) -> DecisionProcess:
     env.close()
     if outcomes is None:
         raise ValueError(f"mdp is the id of an environment with a table P of outcomes, and {env_id!r} has none")
-    table = [[[tuple(one) for one in of_state[a]] for a in range(len(of_state))] for of_state in _in_order(outcomes)]
+    table = [
+        [
+            [(float(p), int(state), float(reward), bool(ends)) for p, state, reward, ends in of_state[action]]
+            for action in range(len(of_state))
+        ]
+        for of_state in (outcomes[state] for state in range(len(outcomes)))
+    ]
     return DecisionProcess(table, start)
-
-
-def _in_order(outcomes: object) -> list[dict[int, list[tuple[float, int, float, bool]]]]:
-    assert isinstance(outcomes, (dict, list))
-    return [outcomes[state] for state in range(len(outcomes))]

@@ -124,4 +124,4 @@ def _parts(processes: Processes, num_states: int) -> Iterator[tuple[Processes, s
     size = max(1, AT_ONCE // num_states**2)
     for first in range(0, len(processes.reward), size):
         rows = slice(first, first + size)
-        yield Processes(*(array[rows] for array in processes)), rows
+        yield processes._make(array[rows] for array in processes), rows

@@ -41,7 +41,7 @@ class Scratch(NamedTuple):
 
     value: Array  # (n, S + 1), the last one, the end's, zero
     first: NDArray[np.int64]  # (n, 1) where the values of a row begin
-    index: NDArray[np.int64]  # (n, p)
+    entry: NDArray[np.int64]  # (n, p)
     target: Array  # (n, p)
     noise: Array  # (n, p)
 
@@ -119,7 +119,9 @@ class QLearning(TaskFamily[TabularTask]):
         if self.mdp is not None:
             self._refuse("a process that is given", *OF_GARNETS)
             return GivenProcess(process=_given(self.mdp), **common)
-        sizes = {name: as_range(name, getattr(self, name), minimum=1, integer=True) for name in OF_GARNETS[:3]}
+        sizes: dict[str, Any] = {
+            name: as_range(name, getattr(self, name), minimum=1, integer=True) for name in OF_GARNETS[:3]
+        }
         if sizes["branching"][1] > sizes["states"][0]:
             raise ValueError(f"branching is at most the number of states, {sizes['states'][0]}, not {self.branching!r}")
         return Garnet(**sizes, rewarded=self._fraction("rewarded", zero=False), **common)
@@ -186,21 +188,21 @@ class QLearning(TaskFamily[TabularTask]):
 
         They are in units of the task's own rewards; of equally good actions the first is taken.
         """
-        processes = Processes(*(array[rows] for array in task.processes))
+        processes = Processes._make(array[rows] for array in task.processes)
         value = greedy_values(processes, theta[rows, : self._law.num_pairs], self._law.num_states)
         return {"greedy_value": np.vecdot(task.start[rows], value), "optimal_value": task.optimal_value[rows]}
 
     def _errors(self, task: TabularTask, theta: Array, t: NDArray[np.int64]) -> Array:
         """Return the temporal-difference errors of all pairs, (n, p)."""
-        states, (value, first, index, target, noise) = self._law.num_states, self._scratch(len(theta))
+        states, (value, first, entry, target, noise) = self._law.num_states, self._scratch(len(theta))
         best = value[:, :-1]
         best[:] = theta[:, :states]
         for action in range(1, self._law.num_actions):
             there = True if action < self._law.fewest_actions else (action < task.actions)[:, None]
             np.maximum(best, theta[:, action * states : (action + 1) * states], out=best, where=there)
         best *= task.discount[:, None]
-        np.add(_at(task.next_state, t), first, out=index)
-        value.take(index, out=target, mode="clip")  # nothing is to be clipped; it spares a copy
+        np.add(_at(task.next_state, t), first, out=entry)
+        value.take(entry, out=target, mode="clip")  # nothing is to be clipped; it spares a copy
         target += np.multiply(_at(task.noise, t), task.noise_unit[:, None], out=noise)
         target += self._rewards(task, t)
         return target - theta
@@ -210,7 +212,7 @@ class QLearning(TaskFamily[TabularTask]):
         if len(self._memory[0].value) < n:
             self._memory[0] = Scratch.of(n, self._law.num_states, self._law.num_pairs)
         memory = self._memory[0]
-        return memory if len(memory.value) == n else Scratch(*(array[:n] for array in memory))
+        return memory if len(memory.value) == n else Scratch._make(array[:n] for array in memory)
 
     @cached_property
     def _memory(self) -> list[Scratch]:
