@@ -39,7 +39,7 @@ def _(family: LinearRegression, task: RegressionTask, horizon: int) -> Array:
 def _(family: QLearning, task: TabularTask, horizon: int) -> Array:
     n = len(task.pairs)
     size = max(1, MODEL_ENTRIES // (task.reward.shape[1] * (task.start.shape[1] + 1)))
-    parts = [task._make(array[first : first + size] for array in task) for first in range(0, n, size)]
+    parts = [TabularTask._make(array[first : first + size] for array in task) for first in range(0, n, size)]
     return np.concatenate([family.loss(part, best_multiple(family, part, horizon)) for part in parts])
 
 

@@ -61,36 +61,33 @@ def discounted_moves(processes: Processes, pair: Integers, num_states: int) -> A
     taken = (np.arange(n * branches) * p).reshape(n, branches, 1) + pair[:, None, :]
     entry = np.arange(pair.size).reshape(n, 1, -1) * (num_states + 1) + processes.successors.take(taken)
     weight = processes.probabilities.take(taken) * processes.discount[:, None, None]
-    moves = np.bincount(entry.ravel(), weight.ravel(), minlength=pair.size * (num_states + 1))
+    entries = pair.size * (num_states + 1)
+    moves = np.bincount(entry.ravel(), weight.ravel(), entries).astype(np.float64, copy=False)
     return moves.reshape(*pair.shape, num_states + 1)[:, :, :num_states]
 
 
 def policy_values(moves: Array, reward: Array) -> Array:
     """Return the values (n, S) where the moves are (n, S, S) and the rewards (n, S): of (I - gamma P) V = r."""
-    value: Array = np.linalg.solve(np.eye(moves.shape[1]) - moves, reward[:, :, None])[:, :, 0]
-    return value
+    return np.asarray(np.linalg.solve(np.eye(moves.shape[1]) - moves, reward[:, :, None])[:, :, 0], np.float64)
 
 
 def greedy_policy(q: Array, actions: Integers, num_states: int) -> Integers:
     """Return the best action of each state in ``q``, (n, p), the first one of several: (n, S)."""
-    best, policy, fewest = q[:, :num_states].copy(), np.zeros((len(q), num_states), np.int64), actions.min()
-    for action in range(1, q.shape[1] // num_states):
-        candidate = q[:, action * num_states : (action + 1) * num_states]
-        better = candidate > best
-        if action >= fewest:
-            better &= (action < actions)[:, None]
-        np.copyto(best, candidate, where=better)
-        np.copyto(policy, action, where=better)
-    return policy
+    return _by_action(q, actions, num_states).argmax(axis=1)
 
 
 def best_values(q: Array, actions: Integers, num_states: int) -> Array:
     """Return the value of the best action of each state in ``q``, (n, p): (n, S)."""
-    best, fewest = q[:, :num_states].copy(), actions.min()
-    for action in range(1, q.shape[1] // num_states):
-        candidate = q[:, action * num_states : (action + 1) * num_states]
-        np.maximum(best, candidate, out=best, where=True if action < fewest else (action < actions)[:, None])
+    best: Array = _by_action(q, actions, num_states).max(axis=1)
     return best
+
+
+def _by_action(q: Array, actions: Integers, num_states: int) -> Array:
+    """Return tables as (n, A, S), with nothing to be gained from actions that are not there."""
+    table = q.reshape(len(q), -1, num_states)
+    if actions.min() == table.shape[1]:
+        return table
+    return np.where(np.arange(table.shape[1])[:, None] < actions[:, None, None], table, -np.inf)
 
 
 def _policy_iteration(processes: Processes, num_states: int) -> Array:
@@ -108,20 +105,22 @@ def _policy_iteration(processes: Processes, num_states: int) -> Array:
     q = reward
     for _ in range(SWEEPS):
         q = reward + np.matmul(moves, best_values(q, actions, num_states)[:, :, None])[:, :, 0]
-    policy = greedy_policy(q, actions, num_states)
-    while True:
-        pair = own_pair + policy * num_states
+    policy, rows = greedy_policy(q, actions, num_states), np.arange(n)
+    while rows.size:
+        whole = len(rows) == n  # then there is no need to copy
+        pair = (own_pair + policy * num_states)[rows]
         value = policy_values(by_pair.take(pair, axis=0), reward.take(pair))
-        q = reward + np.matmul(moves, value[:, :, None])[:, :, 0]
-        gain = best_values(q, actions, num_states) - q.take(pair)
-        better = gain > rounding * np.abs(q).max(axis=1, keepdims=True)
-        if not better.any():
-            return q
-        policy = np.where(better, greedy_policy(q, actions, num_states), policy)
+        table = reward[rows] + np.matmul(moves if whole else moves[rows], value[:, :, None])[:, :, 0]
+        q[rows] = table
+        gain = best_values(table, actions[rows], num_states) - q.take(pair)
+        better = gain > rounding[rows] * np.abs(table).max(axis=1, keepdims=True)
+        policy[rows] = np.where(better, greedy_policy(table, actions[rows], num_states), policy[rows])
+        rows = rows[better.any(axis=1)]
+    return q
 
 
 def _parts(processes: Processes, num_states: int) -> Iterator[tuple[Processes, slice]]:
     size = max(1, AT_ONCE // num_states**2)
     for first in range(0, len(processes.reward), size):
         rows = slice(first, first + size)
-        yield processes._make(array[rows] for array in processes), rows
+        yield Processes._make(array[rows] for array in processes), rows

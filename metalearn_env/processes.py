@@ -369,11 +369,15 @@ def _choose(outcomes: NDArray[Any], cuts: NDArray[Any], options: NDArray[Any]) -
     cuts = np.broadcast_to(cuts, (n, *cuts.shape[1:]))
     chosen = np.repeat(options[:, :1], steps, axis=1)
     changes = options[:, 1:] ^ options[:, :-1]
+    passed = np.empty((min(n, AT_ONCE), steps, p), np.uint8)
+    change = np.empty(passed.shape, chosen.dtype)
     for first in range(0, n, AT_ONCE):
-        rows = slice(first, first + AT_ONCE)
+        rows = slice(first, min(n, first + AT_ONCE))
+        part = slice(rows.stop - first)
         for k in range(changes.shape[1]):
-            passed = outcomes[rows] > cuts[rows, k, None, :]
-            chosen[rows] ^= passed.view(np.uint8) * changes[rows, k, None, :]
+            np.greater(outcomes[rows], cuts[rows, k, None, :], out=passed[part].view(np.bool_))
+            np.multiply(passed[part], changes[rows, k, None, :], out=change[part])
+            chosen[rows] ^= change[part]
     return chosen
 
 
