@@ -117,12 +117,15 @@ class Engine:
         self.squared_norm = np.vecdot(direction, direction) + TINY
         self.alignment = np.vecdot(direction, previous)
 
-    def advance_only(self, active: NDArray[np.bool_], step_size: Array) -> None:
-        """Take one inner step with the ``active`` learners, (n,), and leave the others as they are."""
+    def advance_only(self, active: NDArray[np.bool_], step_size: Array, *, keep: bool = True) -> None:
+        """Take one inner step with the ``active`` learners, (n,), and leave the others as they are.
+
+        Without ``keep`` the others are left in any state, for new ones to be put in their place.
+        """
         held = np.flatnonzero(~active)
         if not held.size:
             return self.advance(step_size)
-        kept = {name: getattr(self, name)[held] for name in _ARRAYS}
+        kept = {name: getattr(self, name)[held] for name in _ARRAYS} if keep else {}
         self.t[held] -= 1
         self.advance(np.where(active, step_size, 0.0))
         for name, values in kept.items():
