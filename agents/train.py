@@ -66,11 +66,11 @@ class Args:
     """at the start; it falls linearly to 0"""
     gamma: float = 1.0
     """discount; 1, since a horizon is part of the problem"""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.9
     """bias against variance of the advantages"""
     ent_coef: float = 0.0
     """weight of the entropy"""
-    log_std: float = -1.0
+    log_std: float = -1.7
     """logarithm of the first standard deviation of the actions"""
     width: int = 64
     """units in each of the two hidden layers"""
@@ -96,6 +96,8 @@ def main(args: Args) -> None:
         model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
+    finally:
+        model.logger.close()
     print(f"best policy on validation tasks: {args.out / POLICY}")
 
 

@@ -16,8 +16,8 @@ print(f"start: loss {info['loss']:.4g}, gap {info['gap']:.4g}")
 
 total, ended = 0.0, False
 while not ended:
-    # Barzilai and Borwein's step: the last one, divided by its curvature number. Actions are powers of ten.
-    action = np.clip(-observation[curvature] / np.log(10), -1, 1)
+    # Barzilai and Borwein's step: the last one, divided by its curvature number. Actions are powers of 100.
+    action = np.clip(-observation[curvature] / np.log(100), -1, 1)
     observation, reward, terminated, truncated, info = env.step(np.array([action], np.float32))
     total, ended = total + reward, terminated or truncated
 

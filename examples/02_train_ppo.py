@@ -52,8 +52,9 @@ def main(args: Args) -> None:
         batch_size=min(1600, 50 * args.num_envs),
         n_epochs=6,
         gamma=1.0,  # the horizon is part of the problem
+        gae_lambda=0.9,
         learning_rate=1e-3,
-        policy_kwargs={"log_std_init": -1.0},
+        policy_kwargs={"log_std_init": -1.7},
         seed=args.seed,
         device="cpu",
     )

@@ -46,8 +46,11 @@ def check_writable(path: Path) -> None:
     """Raise ``OSError`` unless a file can be written at ``path``; found out before the work, not after it."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    existed = path.exists()
     with path.open("a"):
         pass
+    if not existed:
+        path.unlink()
 
 
 def key_value(text: str) -> tuple[str, Any]:

@@ -3,8 +3,8 @@
 ==========  ===========================  ==============================================
 action      the agent gives              step size
 ==========  ===========================  ==============================================
-relative    a in [-1, 1]                 last step * 10^a
-absolute    a in [-1, 1]                 unit * 10^(3 a)
+relative    a in [-1, 1]                 last step * 100^a
+absolute    a in [-1, 1]                 unit * 1000^a
 discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.414, 2)[i]
 ==========  ===========================  ==============================================
 
@@ -27,7 +27,7 @@ from metalearn_env.family import ONE, Array
 Action = Literal["relative", "absolute", "discrete"]
 Strategy = Literal["dynamic", "constant", "random"]
 
-RELATIVE_DECADES = 1.0
+RELATIVE_DECADES = 2.0  # with 1.0 the rule of Dai and Yuan would lose a third of its score
 ABSOLUTE_DECADES = 3.0
 FACTORS = (0.5, 0.707, 0.9, 1.0, 1.1, 1.414, 2.0)
 SPREADS = (0.0, 0.25, 0.5, 1.0)

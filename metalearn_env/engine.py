@@ -30,8 +30,9 @@ class Engine:
     The arrays of directions are used again two steps later: keep a copy, not the array.
 
     >>> from metalearn_env.families import make_family
+    >>> from metalearn_env.pool import draw_tasks
     >>> family = make_family("LinearRegression", dimension=1)
-    >>> engine = Engine.start(family, family.sample(np.random.default_rng(0), n=3, horizon=10), horizon=10)
+    >>> engine = Engine.start(family, draw_tasks(family, seed=0, n=3, horizon=10), horizon=10)
     >>> engine.advance(1.0 / engine.task.diagonal[:, 0] ** 2)  # the inverse of the only eigenvalue
     >>> bool(np.all(engine.gap_ratio < 1e-12))
     True
@@ -88,9 +89,6 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._carried = self.family.num_carried
-        size = max(1, CHUNK // self.theta.shape[1])
-        cuts = [slice(first, first + size) for first in range(0, len(self.theta), size)]
-        self._chunks = [(rows, self.task._make(array[rows] for array in self.task)) for rows in cuts]
 
     def put(self, rows: Rows, other: Engine) -> None:
         """Replace the learners of ``rows``, (k,), by those of ``other``, an engine of k."""
@@ -133,10 +131,13 @@ class Engine:
 
     def evaluate(self, spare: Array) -> Evaluation:
         """Evaluate all learners, a chunk of rows at a time, with ``spare`` (n, p) to put the directions in."""
-        if len(self._chunks) == 1:
+        n, p = self.theta.shape
+        if n * p <= CHUNK:
             return self.family.evaluate(self.task, self.theta, self.t)
-        loss, signal = np.empty_like(self.loss), np.empty_like(self.loss)
-        for rows, task in self._chunks:
+        loss, signal, size = np.empty(n), np.empty(n), max(1, CHUNK // p)
+        for first in range(0, n, size):
+            rows = slice(first, first + size)
+            task = self.task._make([array[rows] for array in self.task])
             loss[rows], signal[rows], spare[rows] = self.family.evaluate(task, self.theta[rows], self.t[rows])
         return Evaluation(loss, signal, spare)
 

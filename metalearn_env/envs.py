@@ -34,8 +34,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     ## Action Space
     | `action=` | space | step size |
     |---|---|---|
-    | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `10**a` |
-    | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `10**(3 a)` |
+    | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `100**a` |
+    | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `1000**a` |
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
 
     With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the

@@ -20,7 +20,7 @@ changes none of them.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +81,16 @@ class Observer:
     """
 
     def __init__(self, family: TaskFamily, n: int, history: int) -> None:
-        width = len(STEP_FEATURES)
-        columns = self._columns = np.zeros((n, NUM_STATIC + width * history), np.float32)
-        columns[:, KINDS.index(family.kind)] = 1.0
-        self._progress = columns[:, NUM_TASK]
-        self._newest = columns[:, NUM_STATIC : NUM_STATIC + width]
-        self._older, self._newer = columns[:, NUM_STATIC + width :], columns[:, NUM_STATIC:-width]
+        self._columns = np.zeros((n, NUM_STATIC + len(STEP_FEATURES) * history), np.float32)
+        self._columns[:, KINDS.index(family.kind)] = 1.0
         self._logs = np.zeros((5, n))  # of signal, step size, |d|^2
         self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:, None] for bound in bounds(1))
+        self._set_views()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy, whose views are to be of its own columns."""
+        self.__dict__ = state
+        self._set_views()
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
@@ -109,6 +111,11 @@ class Observer:
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
         return self._columns.copy()
+
+    def _set_views(self) -> None:
+        columns, end = self._columns, NUM_STATIC + len(STEP_FEATURES)
+        self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end]
+        self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC : -len(STEP_FEATURES)]
 
     def _step_features(self, engine: Engine) -> Array:
         projection = engine.alignment / engine.previous_squared_norm

@@ -7,6 +7,7 @@ Drawing in blocks of a fixed size keeps it a small part of the cost of an episod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,42 +49,46 @@ class TaskPool:
     ) -> None:
         self._family, self._horizon, self._noise = family, horizon, noise
         self._decades = FIRST_STEP_DECADES if vary_first_step and family.split == "train" else 0.0
-        trial = self._completed(self._draw(np.random.default_rng(0), 1))
-        size = sum(array.nbytes for array in _flat(trial))
-        self._block = int(np.clip(BLOCK_BYTES // size, 1, MAX_BLOCK))
         self._generators: list[np.random.Generator | None] = [None] * n
-        self._cursor = np.full(n, self._block)
+        self._left = np.zeros(n, np.int64)  # episodes of each row's block that are still to be handed out
         self._store: Any = None  # an Episode of arrays (n, block, ...)
 
     def seed(self, row: int, seed: int) -> None:
         """Start the stream of ``row`` anew."""
         self._generators[row] = task_generator(seed, self._family.split)
-        self._cursor[row] = self._block
+        self._left[row] = 0
 
     def seeded(self, row: int) -> bool:
         return self._generators[row] is not None
 
     def take(self, rows: Rows) -> Episode:
         """Return the next episode of each of ``rows``."""
-        used_up = rows[self._cursor[rows] == self._block]
+        used_up = rows[self._left[rows] == 0]
         at_once = max(1, COMPLETED_AT_ONCE // self._block)
         for first in range(0, len(used_up), at_once):
             self._refill(used_up[first : first + at_once])
-        cursor = self._cursor[rows]
-        self._cursor[rows] = cursor + 1
-        return _map(lambda array: array[rows, cursor], self._store)
+        index = self._block - self._left[rows]
+        self._left[rows] -= 1
+        return _map(lambda array: array[rows, index], self._store)
+
+    @cached_property
+    def _block(self) -> int:
+        """How many episodes a row draws at once, as the size of one allows."""
+        trial = self._completed(self._draw(np.random.default_rng(0), 1))
+        size = sum(array.nbytes for array in _flat(trial))
+        return int(np.clip(BLOCK_BYTES // size, 1, MAX_BLOCK))
 
     def _refill(self, rows: Rows) -> None:
         drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
         joined = drawn[0] if len(drawn) == 1 else _map(lambda *arrays: np.concatenate(arrays), *drawn)
         block = self._completed(joined)
         if self._store is None:
-            shape = (len(self._cursor), self._block)
+            shape = (len(self._left), self._block)
             self._store = _map(lambda array: np.zeros((*shape, *array.shape[1:]), array.dtype), block)
         for stored, new in zip(_flat(self._store), _flat(block), strict=True):
             for index, row in enumerate(rows):
                 stored[row] = new[index * self._block : (index + 1) * self._block]
-        self._cursor[rows] = 0
+        self._left[rows] = self._block
 
     def _completed(self, episode: Episode) -> Episode:
         return episode._replace(task=self._family.complete(episode.task))

@@ -18,7 +18,13 @@ SIZE, DPI = (8.0, 3.6), 100
 
 
 def draw_rows(session: Session) -> list[NDArray[np.uint8]]:
-    """Return a picture, (360, 800, 3), of the episode of every row of a session that keeps a trace."""
+    """Return a picture, (360, 800, 3), of the episode of every row of a session that keeps a trace.
+
+    Raises:
+        gymnasium.error.ResetNeeded: before the first reset.
+    """
+    if not session.begun:
+        raise gym.error.ResetNeeded("there is no episode to draw; call reset() before render()")
     engine, trace = session.engine, session.trace
     assert trace is not None
     pictures = []

@@ -33,10 +33,10 @@ def check_reward(reward: str) -> None:
 
 
 def potential(engine: Engine, reward: str) -> Array:
-    """Return the potential, (n,), whose fall is the reward."""
+    """Return the potential, (n,), whose fall is the reward; at its upper end where the gap is not a number."""
     if reward == "linear":
-        return np.fmin(np.fmax(engine.gap_ratio, 0.0), LINEAR_CAP)
-    return np.log(np.fmin(np.fmax(engine.gap_ratio, SMALLEST_GAP), DIVERGED_AT))
+        return np.fmax(np.fmin(engine.gap_ratio, LINEAR_CAP), 0.0)
+    return np.log(np.fmax(np.fmin(engine.gap_ratio, DIVERGED_AT), SMALLEST_GAP))
 
 
 def log_gap(engine: Engine) -> Array:

@@ -24,17 +24,18 @@ from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.limits import limit_loss
+from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
 from metalearn_env.rewards import SMALLEST_GAP, log_gap
 from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.session import HORIZON, SESSION_OPTIONS
+from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
-NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation", "render_mode")
+NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
 ZOOMS, ZOOM_POINTS = 3, 9
 
@@ -74,7 +75,11 @@ class TaskSet:
     def __post_init__(self) -> None:
         as_integer("tasks", self.tasks, minimum=LEAST_TASKS)
         as_integer("seed", self.seed, minimum=0)
-        self.horizon, self.family  # noqa: B018  (a bad option is found out here)
+        options = self.env_kwargs or {}
+        if "split" in options:
+            raise ValueError(f"split is not among env_kwargs; it is {self.split!r} here")
+        check_observation(options.get("observation", "flat"))
+        Session(self.family, 1, **{name: options[name] for name in SESSION_OPTIONS if name in options})
 
     @property
     def horizon(self) -> int:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = {
     "01_quickstart.py": [],
+    "03_new_family.py": [],
     "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
 }
 
@@ -67,7 +68,9 @@ def test_readme_python_runs(index, installed):
 
 def test_readme_commands_run(tmp_path):
     """The training command, shortened, and the scoring command on what it leaves."""
-    commands = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")]
+    commands = [
+        line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")
+    ]
     assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env"]
     short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
     for command in commands:

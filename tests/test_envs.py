@@ -23,6 +23,8 @@ from metalearn_env.envs import StepSizeEnv
 from metalearn_env.family import Array
 from metalearn_env.observations import Observation
 from metalearn_env.rewards import Reward
+from metalearn_env.rules.schedules import schedule
+from metalearn_env.scoring import final_log_gap
 
 KEYS = ("action", "strategy", "observation", "reward")
 CHOICES = tuple(get_args(choice) for choice in (Action, Strategy, Observation, Reward))
@@ -208,11 +210,15 @@ class CliffFamily(TaskFamily[Cliff]):
 @pytest.mark.parametrize(("reward", "fall"), [("log", -np.log(1e6)), ("linear", 1.0 - 10.0)])
 @pytest.mark.parametrize("strategy", ["dynamic", "constant"])
 def test_a_gap_that_is_not_a_number_is_the_worst(beyond: float, reward: str, fall: float, strategy: str) -> None:
-    env = StepSizeEnv(CliffFamily, beyond=beyond, split="test", reward=reward, strategy=strategy)
-    _, *steps = play(env, 0, [np.full(1, 0.2)])
+    env = StepSizeEnv(CliffFamily, beyond=beyond, split="test", reward=reward, strategy=strategy, action="absolute")
+    _, *steps = play(env, 0, [np.log([1.5]) / np.log(1000.0)])  # steps of 1.5
     assert len(steps) == (2 if strategy == "dynamic" else 1)
     assert sum(step[1] for step in steps) == pytest.approx(fall)
     assert steps[-1][0] in env.observation_space
+    assert steps[-1][0][env.feature_names.index("progress")] == np.float32(2 / 50)  # it stops there
+    family = CliffFamily(beyond=beyond, split="test")
+    scored = final_log_gap(family, family.sample(np.random.default_rng(0), 3, 5), 5, schedule(np.full(5, 1.5)))
+    assert scored == pytest.approx(np.log(1e6))
 
 
 # Seeds
@@ -367,7 +373,7 @@ def test_a_family_of_ones_own_by_class_and_by_path() -> None:
     [("Nothing", ValueError), ("no.such:Thing", ValueError), ("json:loads", TypeError), (dict, TypeError)],
 )
 def test_what_is_not_a_family_is_refused(family: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="family|TaskFamily"):
+    with pytest.raises(error, match=r"family|TaskFamily"):
         gym.make(REGRESSION, family=family)
 
 
@@ -436,25 +442,26 @@ def test_step_sizes_are_what_the_table_of_actions_says(env_id: str) -> None:
         return [env.step(action)[-1]["step_size"] / start["step_size"] for action in chosen]
 
     box = [np.array([value]) for value in (-0.5, 0.25, -1.0)]
-    assert steps(box) == pytest.approx([10**-0.5, 10**-0.25, 10**-1.25])
-    assert steps(box, action="absolute") == pytest.approx([10**-1.5, 10**0.75, 10**-3])
+    assert steps(box) == pytest.approx([100**-0.5, 100**-0.25, 100**-1.25])
+    assert steps(box, action="absolute") == pytest.approx([1000**-0.5, 1000**0.25, 1000**-1])
     assert steps([0, 1, 2, 3], action="discrete") == pytest.approx([0.5, 0.5 * 0.707, *[0.5 * 0.707 * 0.9] * 2])
     assert steps([np.array([-1.0])] * 9)[-1] == pytest.approx(1e-6)
     still = [np.array([value, -1.0]) for value in (-0.5, 0.25)]  # no spread
-    assert steps(still, strategy="random") == pytest.approx([10**-0.5, 10**-0.25])
-    assert steps([np.array([-0.5])], strategy="constant") == pytest.approx([10**-0.5])
+    assert steps(still, strategy="random") == pytest.approx([100**-0.5, 100**-0.25])
+    assert steps([np.array([-0.5])], strategy="constant") == pytest.approx([100**-0.5])
 
 
 def test_the_spread_of_random_steps_is_what_was_asked_for(env_id: str) -> None:
-    env = gym.make(env_id, strategy="random", split="test", horizon=2).unwrapped
+    env = gym.make(env_id, strategy="random", split="test", horizon=3).unwrapped
     env.reset(seed=0)
     logs = []
     for _ in range(400):
         _, start = env.reset()
-        info = env.step(np.array([-1.0, 0.0]))[-1]
-        logs.append(np.log(10.0 * info["step_size"] / start["step_size"]))
-    assert np.mean(logs) == pytest.approx(0.0, abs=4 * 0.5 / 20)
-    assert np.std(logs) == pytest.approx(0.5, rel=0.15)
+        one, other = (env.step(np.array([action, 0.0]))[-1]["step_size"] for action in (-1.0, 0.0))
+        logs.append(np.log(np.array([one, other]) / start["step_size"] * 100.0))
+    assert np.mean(logs, axis=0) == pytest.approx([0.0, 0.0], abs=4 * 0.5 / 20)
+    assert np.std(logs, axis=0) == pytest.approx([0.5, 0.5], rel=0.15)
+    assert abs(np.corrcoef(np.transpose(logs))[0, 1]) < 0.2
 
 
 # Pictures, copies, and the end
@@ -488,8 +495,8 @@ def test_without_a_render_mode_there_is_a_warning_and_no_picture(env_id: str) ->
 def test_a_copy_goes_on_as_the_original_does(env_id: str, copied: Any, steps: int | None) -> None:
     """A copy taken before the first reset, after it, and after two steps and a picture."""
     pytest.importorskip("matplotlib")
-    env = gym.make(env_id, render_mode="rgb_array", horizon=6).unwrapped
-    chosen = actions(env, 0)
+    env = gym.make(env_id, render_mode="rgb_array", horizon=6, split="test").unwrapped
+    chosen = [0.1 * action for action in actions(env, 0)]  # no inner run diverges
     if steps is not None:
         env.reset(seed=0)
         [env.step(action) for action in chosen[:steps]]
@@ -508,3 +515,9 @@ def test_close_twice(env_id: str) -> None:
     env.reset(seed=0)
     env.close()
     env.close()
+
+
+def test_there_is_no_picture_before_the_first_reset() -> None:
+    env = StepSizeEnv(render_mode="rgb_array")
+    with pytest.raises(gym.error.ResetNeeded, match="reset"):
+        env.render()

@@ -16,6 +16,7 @@ from metalearn_env.limits import certainty_equivalence, limit_loss
 from metalearn_env.markov import greedy_policy, greedy_values
 from metalearn_env.pool import draw_tasks
 from metalearn_env.processes import NOISE_LEVELS, NOISE_SPREAD, TabularTask
+from metalearn_env.testing import check_family
 
 ID = "MetaLearn/QLearning-v0"
 SLIPPERY = {"mdp": "FrozenLake-v1", "discount": 0.99, "scale": 0.0, "noise": 0.0}
@@ -68,6 +69,11 @@ def table(family: QLearning, task: TabularTask, q: np.ndarray) -> np.ndarray:
 
 def times(task: TabularTask, t: int) -> np.ndarray:
     return np.full(len(task.pairs), t)
+
+
+@every_option
+def test_the_contract_holds(options: dict[str, Any]) -> None:
+    check_family(QLearning, **options)
 
 
 # Known answers

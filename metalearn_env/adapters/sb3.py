@@ -116,14 +116,12 @@ def _attribute(env: Any, name: str) -> Any:
 
 
 def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
-    """Turn a dictionary of arrays with masks into a list of n dictionaries."""
+    """Turn a dictionary of arrays (or of such dictionaries) with masks into a list of n dictionaries."""
     keys = [key for key in infos if not key.startswith("_")]
     masks = [infos.get(f"_{key}") for key in keys]
-    values = [infos[key].tolist() if isinstance(infos[key], np.ndarray) else [infos[key]] * n for key in keys]
+    values = [_rows(infos[key], n) if isinstance(infos[key], dict) else infos[key].tolist() for key in keys]
     if all(mask is None or mask.all() for mask in masks):
-        return (
-            [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)] if keys else [{} for _ in range(n)]
-        )
+        return [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)] or [{} for _ in range(n)]
     return [
         {key: value[row] for key, value, mask in zip(keys, values, masks, strict=True) if mask is None or mask[row]}
         for row in range(n)

@@ -137,9 +137,9 @@ class LinearRegression(TaskFamily[RegressionTask]):
         return task.descriptor
 
     def step_unit(self, task: RegressionTask, first: Evaluation) -> Array:
-        """Return f_0 / |d_0|^2: between 1/2L and 1/2mu where f* = 0, for eigenvalues in [mu, L]."""
+        """Return f_0 / |d_0|^2, between 1/2L and 1/2mu where f* = 0, for eigenvalues in [mu, L]; 1 where d_0 = 0."""
         squared_norm = np.vecdot(first.direction, first.direction)
-        return first.signal / np.maximum(squared_norm, TINY)
+        return np.divide(first.signal, squared_norm, out=np.ones_like(squared_norm), where=squared_norm > TINY)
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum

@@ -1,0 +1,91 @@
+"""Evaluating runs: the tables, the pictures, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("tensorboard")
+pytest.importorskip("tyro")
+pytest.importorskip("matplotlib")
+pytest.importorskip("agents")
+
+from agents import evaluate, train
+from metalearn_env.table import known_controllers
+
+TINY = ("spectrum:log-uniform", "dimension:[4,8]", "conditioning:30", "horizon:8")
+PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Return the folders of two training seeds."""
+    folders = tuple(tmp_path_factory.mktemp("runs") / name for name in ("one", "two"))
+    for seed, folder in enumerate(folders):
+        settings: dict[str, Any] = {"steps": 320, "num_envs": 16, "n_steps": 10, "batch_size": 160, "width": 8}
+        train.main(train.Args(out=folder, env_kwargs=TINY, seed=seed, validation_tasks=16, **settings))
+    return folders
+
+
+def test_tables_and_pictures(runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    files = {"json": tmp_path / "score.json", "plot": tmp_path / "training.png", "episode": tmp_path / "episode.png"}
+    evaluate.main(evaluate.Args(runs=runs, tasks=16, seed=2, datasets=("diabetes",), **files))
+    trained_on, diabetes = json.loads(files["json"].read_text())
+    assert trained_on["env_kwargs"] == {
+        "spectrum": "log-uniform",
+        "dimension": [4, 8],
+        "conditioning": 30,
+        "horizon": 8,
+    }
+    assert diabetes["env_kwargs"]["dataset"] == "diabetes"
+    printed = capsys.readouterr().out
+    for result in (trained_on, diabetes):
+        assert (result["split"], result["tasks"], result["seed"]) == ("test", 16, 2)
+        names = [row["controller"] for row in result["rows"]]
+        assert {*known_controllers(), "trained-agent"} == {*names}
+        assert len(names) == len(known_controllers()) + 1
+        assert all(printed.count(f"{row['iqm']:.3f}") for row in result["rows"])
+    for name in ("plot", "episode"):
+        assert files[name].read_bytes().startswith(PNG)
+        assert files[name].stat().st_size > 5_000
+
+
+def test_other_tasks_than_those_trained_on(runs: tuple[Path, ...], tmp_path: Path) -> None:
+    path = tmp_path / "score.json"
+    options = {"env_kwargs": ("dimension:12", "horizon:6"), "split": "validation"}
+    evaluate.main(evaluate.Args(runs=runs[:1], tasks=16, json=path, **options))
+    (result,) = json.loads(path.read_text())
+    assert (result["env_kwargs"], result["split"]) == ({"dimension": 12, "horizon": 6}, "validation")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"env": "MetaLearn/NoSuch-v0"}, gym.error.Error, "NoSuch"),
+        ({"env_kwargs": ("spectrum:flat",)}, ValueError, "spectrum"),
+        ({"json": Path("no/such/folder/score.json")}, FileNotFoundError, "no/such/folder"),
+        ({"plot": Path("no/such/folder/score.png")}, FileNotFoundError, "no/such/folder"),
+        ({"tasks": 3}, ValueError, "tasks"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    runs: tuple[Path, ...],
+    options: dict[str, Any],
+    error: type[Exception],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(error, match=named):
+        evaluate.main(evaluate.Args(runs=runs, **{"tasks": 16, **options}))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_without_a_policy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        evaluate.main(evaluate.Args(runs=(tmp_path,), tasks=16))

@@ -1,0 +1,217 @@
+"""Policy files: written, refused, run by NumPy as torch runs them, and driving step sizes as in the environment."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from metalearn_env.actions import FACTORS, SPREADS
+from metalearn_env.engine import Engine
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import FORMAT, SHIPPED, Policy, load
+from metalearn_env.rewards import log_gap
+from metalearn_env.scoring import TaskSet, final_log_gap
+
+ACTIONS, STRATEGIES = ("relative", "absolute", "discrete"), ("dynamic", "constant", "random")
+REGRESSION = "MetaLearn/LinearRegression-v0"
+
+
+def untrained(action: str = "relative", strategy: str = "dynamic", history: int = 2, seed: int = 0) -> Policy:
+    """Return a policy of random weights for any kind of action."""
+    rng, names = np.random.default_rng(seed), feature_names(history)
+    parts = (len(FACTORS), len(SPREADS)) if action == "discrete" else (1, 1)
+    outputs = sum(parts) if strategy == "random" else parts[0]
+    sizes = (len(names), 8, 8, outputs)
+    layers = tuple(
+        ((rng.normal(size=(out, into)) / into**0.5).astype(np.float32), rng.normal(size=out).astype(np.float32))
+        for into, out in pairwise(sizes)
+    )
+    header = {"history": history, "action": action, "strategy": strategy, "feature_names": list(names)}
+    return Policy(layers, {**header, "env": REGRESSION, "seed": seed})
+
+
+# Files
+
+
+@pytest.mark.parametrize(("action", "strategy"), list(product(ACTIONS, STRATEGIES)))
+def test_what_is_saved_is_loaded(tmp_path: Path, action: str, strategy: str) -> None:
+    policy, path = untrained(action, strategy), tmp_path / "mine.safetensors"
+    policy.save(path)
+    loaded = load(path)
+    assert loaded.header == policy.header
+    observations = np.random.default_rng(1).normal(size=(9, len(feature_names(2)))).astype(np.float32)
+    assert np.array_equal(loaded(observations), policy(observations))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.safetensors"]
+    untrained(action, strategy, seed=1).save(str(path))  # over the first
+    assert load(str(path)).header["seed"] == 1
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "mine.safetensors"
+    untrained().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(ValueError, match=r"mine\.safetensors"):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "metalearn_env policy 0"}])
+def test_a_foreign_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"0.weight": np.zeros((1, 3), np.float32)}, path, metadata)
+    with pytest.raises(ValueError, match=FORMAT):
+        load(path)
+
+
+def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.zip"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(ValueError, match=r"policy\.zip"):
+        load(path)
+
+
+def test_other_tensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file({"weight": np.zeros((1, 3), np.float32)}, path, {"format": FORMAT, "policy": "{}"})
+    with pytest.raises(ValueError, match="weight"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["no-such-policy", "no/such/file.safetensors", "."])
+def test_a_missing_file_is_named(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="neither a file nor a shipped policy"):
+        load(name)
+
+
+def test_other_features_are_refused_with_both_lists() -> None:
+    policy = untrained()
+    names = [*policy.header["feature_names"][:-1], "moon_phase"]
+    other = Policy(policy.layers, {**policy.header, "feature_names": names})
+    engine = gym.make(REGRESSION, split="test").unwrapped
+    engine.reset(seed=0)
+    with pytest.raises(ValueError, match=r"(?s)moon_phase.*curvature\[-2\]"):
+        next(other.step_sizes(engine.session.engine))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (len(feature_names(2)),), (1, 3, len(feature_names(2)))])
+def test_observations_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        untrained()(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
+def test_shipped_policies_load_by_name_and_fit(path: Path) -> None:
+    policy = load(path.stem)
+    assert list(policy.header["feature_names"]) == list(feature_names(policy.header["history"]))
+    assert {"env", "env_kwargs", "command", "seed", "versions"} <= policy.header.keys()
+    task_set = TaskSet(policy.header["env"], tasks=8, env_kwargs={**policy.header["env_kwargs"], "horizon": 5})
+    assert np.isfinite(final_log_gap(task_set.family, task_set.task, 5, policy.step_sizes)).all()
+
+
+# Against torch
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"strategy": "random"}, {"action": "discrete"}, {"action": "discrete", "strategy": "random"}],
+    ids=lambda options: "-".join(options.values()) or "default",
+)
+def test_numpy_does_what_torch_does(env_id: str, options: dict[str, str]) -> None:
+    """On the observations of an episode; where torch draws from logits, the most likely choice."""
+    pytest.importorskip("stable_baselines3")
+    export = pytest.importorskip("agents.export").export
+    from stable_baselines3 import PPO
+
+    from metalearn_env.adapters.sb3 import make_sb3_env
+
+    env = make_sb3_env(env_id, 8, seed=0, horizon=20, **options)
+    settings = {"n_steps": 32, "batch_size": 64, "learning_rate": 3e-2}
+    model = PPO("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [16, 16]}, **settings)
+    model.learn(256)  # far enough from the first weights, whose actions are nearly constant
+    names = env.get_attr("feature_names")[0]
+    policy = export(
+        model, {"history": 5, "action": "relative", "strategy": "dynamic", **options, "feature_names": names}
+    )
+    observations, spread = env.reset(), []
+    for _ in range(20):
+        expected, _ = model.predict(observations, deterministic=True)
+        found = policy(observations)
+        assert found.shape == expected.shape
+        assert found == pytest.approx(expected, abs=1e-6)
+        spread.append(found)
+        observations, *_ = env.step(expected)
+    assert np.std(spread) > 0.01
+
+
+def test_only_tanh_actors_are_exported() -> None:
+    pytest.importorskip("stable_baselines3")
+    export = pytest.importorskip("agents.export").export
+    import torch
+    from stable_baselines3 import DQN, PPO
+
+    relu = PPO("MlpPolicy", gym.make(REGRESSION), policy_kwargs={"activation_fn": torch.nn.ReLU}, device="cpu")
+    for model in (relu, DQN("MlpPolicy", gym.make(REGRESSION, action="discrete"), device="cpu")):
+        with pytest.raises(ValueError, match="tanh"):
+            export(model, {})
+
+
+def test_no_torch_is_loaded(run_python: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    untrained().save(path)
+    code = f"""
+import sys
+import gymnasium as gym
+from metalearn_env.policy import load
+from metalearn_env.scoring import TaskSet, final_log_gap
+tasks = TaskSet({REGRESSION!r}, tasks=8, env_kwargs={{"horizon": 5}})
+print(len(final_log_gap(tasks.family, tasks.task, 5, load({str(path)!r}).step_sizes)))
+print(*({{"torch", "stable_baselines3", "matplotlib", "scipy", "pandas", "sklearn"}} & sys.modules.keys()))
+"""
+    assert run_python(code).split() == ["8"]
+
+
+# Driving step sizes
+
+
+@pytest.mark.parametrize(("action", "strategy"), list(product(ACTIONS, STRATEGIES)))
+def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> None:
+    env = gym.make(env_id, split="test").unwrapped
+    env.reset(seed=0)
+    family = env.session.family
+    task = family.complete(family.sample(np.random.default_rng(0), 6, 10))
+    policy, engine = untrained(action, strategy), Engine.start(family, task, 10)
+    taken = []
+    for _, step in zip(range(10), policy.step_sizes(engine), strict=False):
+        assert step.shape == (6,)
+        assert (step > 0.0).all()
+        taken.append(step / engine.unit)
+        engine.advance_only(~engine.ended, step)
+    assert (np.ptp(np.array(taken), axis=0) == 0.0).all() == (strategy == "constant")
+    again = final_log_gap(family, task, 10, policy.step_sizes)
+    assert np.array_equal(again, log_gap(engine))
+
+
+@pytest.mark.parametrize(("action", "strategy"), list(product(ACTIONS, ("dynamic", "constant"))))
+def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, strategy: str) -> None:
+    horizon, policy = 12, untrained(action, strategy)
+    env = gym.make(env_id, split="test", horizon=horizon, history=2, action=action, strategy=strategy)
+    for seed in range(5):
+        observation, _ = env.reset(seed=seed)
+        session = env.unwrapped.session
+        engine = Engine.start(session.family, type(session.engine.task)(*map(np.copy, session.engine.task)), horizon)
+        steps, ended = policy.step_sizes(engine), False
+        while not ended:
+            observation, _, ended, _, info = env.step(policy(observation[None])[0])
+            for _ in range(horizon if strategy == "constant" else 1):
+                engine.advance_only(~engine.ended, next(steps))
+            assert info["step_size"] == pytest.approx(engine.step_size[0], rel=1e-6)
+            assert info["gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
+        assert engine.ended.all()
+        assert info["final_gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)

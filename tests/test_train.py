@@ -1,0 +1,182 @@
+"""Training: what a run leaves, what it refuses, that it survives a kill, and that an agent learns, in seconds."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("tensorboard")
+pytest.importorskip("tyro")
+pytest.importorskip("agents")
+
+from agents import train
+from agents.training import CHECKPOINTS, POLICY, checkpoints, read_returns, read_scores
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy, load
+from metalearn_env.scoring import TaskSet
+from metalearn_env.table import contender, score
+
+ROOT = Path(__file__).parent.parent
+ENV = "MetaLearn/LinearRegression-v0"
+TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10, "horizon": 10}
+TEXT = tuple(f"{name}:{value}" for name, value in TINY.items())
+SMALL = {"num_envs": 16, "n_steps": 10, "batch_size": 160, "n_epochs": 1, "width": 8, "validation_tasks": 16}
+
+
+def arguments(out: Path, **options: Any) -> Any:
+    settings = {"steps": 960, "validate_every": 320, "checkpoint_every": 320, **SMALL}
+    return train.Args(out=out, env=ENV, env_kwargs=TEXT, **{**settings, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the arguments of a run that is through."""
+    args = arguments(tmp_path_factory.mktemp("runs") / "folder" / "run")
+    train.main(args)
+    return args
+
+
+def test_a_run_leaves_what_is_needed(finished: Any) -> None:
+    out = finished.out
+    begun = json.loads((out / "run.json").read_text())
+    assert (begun["env"], begun["env_kwargs"], begun["seed"], begun["steps"]) == (ENV, list(TEXT), 0, 960)
+    assert [steps for steps, _ in read_scores(out)] == [0, 320, 640, 960]
+    assert len(read_returns(out)) == 6
+    assert read_returns(out)[-1][0] == 960
+    assert np.isfinite([value for _, value in (*read_scores(out), *read_returns(out))]).all()
+    assert list(out.glob("progress*.csv"))
+    assert list(out.glob("events.out.tfevents.*"))
+    assert [path.name for path in checkpoints(out)] == ["640.zip", "960.zip"]  # the two last
+    assert not [path for path in out.rglob("*") if path.suffix == ".part"]
+
+
+def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
+    policy = load(finished.out / POLICY)
+    header = policy.header
+    assert (header["env"], header["env_kwargs"], header["seed"], header["algorithm"]) == (ENV, TINY, 0, "ppo")
+    assert (header["action"], header["strategy"], header["history"]) == ("relative", "dynamic", 5)
+    assert header["feature_names"] == list(feature_names(5))
+    assert {"numpy", "torch", "stable_baselines3", "gymnasium", "metalearn_env"} <= header["versions"].keys()
+    scores = dict(read_scores(finished.out))
+    assert header["validation_iqm"] == pytest.approx(max(scores.values()), abs=1e-4)
+    assert scores[header["steps"]] == max(scores.values())
+    tasks = TaskSet(ENV, "validation", 16, 0, TINY)
+    row = score(tasks, [contender(str(finished.out / POLICY))])["rows"][0]
+    assert row["iqm"] == pytest.approx(header["validation_iqm"], abs=1e-4)
+
+
+def test_the_same_seed_trains_the_same_policy(finished: Any, tmp_path: Path) -> None:
+    train.main(replace(finished, out=tmp_path / "again"))
+    assert read_scores(tmp_path / "again") == read_scores(finished.out)
+    train.main(replace(finished, out=tmp_path / "other", seed=1))
+    assert read_scores(tmp_path / "other") != read_scores(finished.out)
+
+
+def test_a_run_closes_its_files(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train.main(arguments(tmp_path / "run", steps=160))
+        gc.collect()
+    assert not [str(one.message) for one in caught if str(tmp_path) in str(one.message)]
+
+
+def test_a_run_is_not_overwritten(finished: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")}
+    with pytest.raises(SystemExit, match="holds a run already"):
+        train.main(finished)
+    assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("learning_rate", 0.5), ("seed", 7), ("env_kwargs", TEXT[:-1]), ("num_envs", 4)]
+)
+def test_a_run_does_not_go_on_with_other_options(finished: Any, option: str, value: Any) -> None:
+    with pytest.raises(SystemExit, match=option):
+        train.main(replace(finished, resume=True, **{option: value}))
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no checkpoint"):
+        train.main(arguments(tmp_path / "nothing", resume=True))
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"algo": "sac"}, SystemExit),
+        ({"env": "MetaLearn/NoSuch-v0"}, Exception),
+        ({"env_kwargs": ("spectrum:flat",)}, ValueError),
+        ({"env_kwargs": ("bogus:1",)}, TypeError),
+        ({"env_kwargs": ("action:bogus",)}, ValueError),
+        ({"validation_tasks": 3}, ValueError),
+    ],
+)
+def test_a_run_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str, Any], error: type) -> None:
+    with pytest.raises(error):
+        train.main(replace(arguments(tmp_path / "run"), **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Begun on the command line, killed between two checkpoints, and resumed to its end."""
+    out = tmp_path / "run"
+    args = arguments(out, steps=10_000_000, seed=3)
+    line = [sys.executable, "-m", "agents.train", "--out", str(out), "--env", ENV, "--env-kwargs", *TEXT]
+    for name in ("steps", "seed", "validate_every", "checkpoint_every", *SMALL):
+        line += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 100
+        while len(checkpoints(out)) < 2 or len(read_returns(out)) < 3:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    begun, logs = int(checkpoints(out)[-1].stem), set(out.glob("progress*.csv"))
+    kept = [row for row in read_returns(out) if row[0] <= begun]
+    train.main(replace(args, resume=True, steps=begun + 960))
+    assert int(checkpoints(out)[-1].stem) == begun + 960
+    assert all(log.exists() for log in logs)
+    returns, scores = read_returns(out), read_scores(out)
+    assert returns[: len(kept)] == kept
+    assert returns[-1][0] == begun + 960
+    for rows in (returns, scores):
+        steps = [step for step, _ in rows]
+        assert steps == sorted(set(steps))
+    assert scores[-1][0] == begun + 960
+    assert load(out / POLICY).header["validation_iqm"] >= max(iqm for _, iqm in scores) - 1e-4
+    assert (out / CHECKPOINTS).is_dir()
+
+
+def test_an_agent_learns(tmp_path: Path) -> None:
+    """In two dimensions, from held-out tasks: better than the best tuned constant step, and than chance."""
+    args = arguments(tmp_path / "run", steps=60_000, num_envs=64, n_epochs=6, width=32, learning_rate=3e-3)
+    train.main(replace(args, validation_tasks=64, validate_every=15_000, checkpoint_every=60_000))
+    tasks = TaskSet(ENV, "test", 128, 1, TINY)
+    untrained = tmp_path / "untrained.safetensors"
+    Policy.untrained(history=5, seed=0).save(untrained)
+    names = (str(untrained), "tuned-constant", str(args.out / POLICY))
+    before, constant, trained = score(tasks, [contender(name) for name in names])["rows"]
+    assert trained["low"] > constant["high"]
+    assert trained["low"] > before["high"]
+    assert trained["iqm"] > 0.05
+    assert trained["diverged"] == 0.0
