@@ -45,7 +45,7 @@ class Engine:
     theta: Array  # (n, p)
     loss: Array  # (n,)
     signal: Array  # (n,)
-    direction: Array  # (n, p)
+    direction: Array  # (n, p); norms and inner products are of the columns that step sizes scale
     previous_direction: Array  # (n, p) the direction of the last step; zero before the first
     squared_norm: Array  # (n,) |d|^2, and never zero
     previous_squared_norm: Array  # (n,) |d_prev|^2
@@ -65,6 +65,7 @@ class Engine:
         n = len(theta)
         t = np.zeros(n, np.int64)
         loss, signal, direction = evaluation = family.evaluate(task, theta, t)
+        scaled = direction[:, scaled_columns(family)]
         unit, reference = family.step_unit(task, evaluation), np.array(family.reference_loss(task))
         return cls(
             family=family,
@@ -76,7 +77,7 @@ class Engine:
             signal=signal,
             direction=direction,
             previous_direction=np.zeros_like(theta),
-            squared_norm=np.vecdot(direction, direction) + TINY,
+            squared_norm=np.vecdot(scaled, scaled) + TINY,
             previous_squared_norm=np.full(n, TINY),
             alignment=np.zeros(n),
             step_size=unit * first,
@@ -85,6 +86,9 @@ class Engine:
             initial_gap=(initial_gap := np.maximum(loss - reference, TINY)),
             gap_ratio=(loss - reference) / initial_gap,
         )
+
+    def __post_init__(self) -> None:
+        self._carried = self.family.num_carried
 
     def put(self, rows: Rows, other: Engine) -> None:
         """Replace the learners of ``rows``, (k,), by those of ``other``, an engine of k."""
@@ -96,21 +100,30 @@ class Engine:
     def advance(self, step_size: Array) -> None:
         """Take one inner step of ``step_size``, (n,), with every learner."""
         previous, spare = self.direction, self.previous_direction
-        self.theta += np.multiply(previous, step_size[:, None], out=spare)
+        move = np.multiply(previous, step_size[:, None], out=spare)
+        if self._carried:
+            move[:, -self._carried :] = previous[:, -self._carried :]
+        self.theta += move
         self.t += _ONE_STEP
         self.step_size = step_size
         self.loss, self.signal, self.direction = self.evaluate(spare)
         self.gap_ratio = (self.loss - self.reference) / self.initial_gap
         self.previous_direction, self.previous_squared_norm = previous, self.squared_norm
-        self.squared_norm = np.vecdot(self.direction, self.direction) + TINY
-        self.alignment = np.vecdot(self.direction, previous)
+        direction = self.direction
+        if self._carried:
+            direction, previous = direction[:, : -self._carried], previous[:, : -self._carried]
+        self.squared_norm = np.vecdot(direction, direction) + TINY
+        self.alignment = np.vecdot(direction, previous)
 
-    def advance_only(self, active: NDArray[np.bool_], step_size: Array) -> None:
-        """Take one inner step with the ``active`` learners, (n,), and leave the others as they are."""
+    def advance_only(self, active: NDArray[np.bool_], step_size: Array, *, keep: bool = True) -> None:
+        """Take one inner step with the ``active`` learners, (n,), and leave the others as they are.
+
+        Without ``keep`` the others are left in any state, for new ones to be put in their place.
+        """
         held = np.flatnonzero(~active)
         if not held.size:
             return self.advance(step_size)
-        kept = {name: getattr(self, name)[held] for name in _ARRAYS}
+        kept = {name: getattr(self, name)[held] for name in _ARRAYS} if keep else {}
         self.t[held] -= 1
         self.advance(np.where(active, step_size, 0.0))
         for name, values in kept.items():
@@ -137,6 +150,11 @@ class Engine:
     def diverged(self) -> NDArray[np.bool_]:
         """Whether a gap has exploded or is not a number, (n,)."""
         return ~(self.gap_ratio <= DIVERGED_AT)
+
+
+def scaled_columns(family: TaskFamily) -> slice:
+    """Return the columns of theta that step sizes scale: all but those that are carried along."""
+    return slice(family.num_parameters - family.num_carried)
 
 
 _ARRAYS = tuple(field.name for field in fields(Engine) if field.name not in ("family", "task"))

@@ -65,7 +65,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     times the first gap or is not a number. Never `truncated`.
 
     ## Info
-    `loss`, `signal` (the loss a learner would see), `step_size`, `gap`; at the end `final_gap`.
+    `loss`, `signal` (the loss a learner would see), `step_size`, `gap`; at the end `final_gap`, and what the family
+    tells (`final_info_names`): `greedy_value` and `optimal_value` of Q-learning.
 
     ## Arguments
     * `family`: set by the id; a name, or `"package.module:Class"` of one's own family.
@@ -132,6 +133,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         self._ended = bool(outcome.terminated[0])
         if self._ended:
             info["final_gap"] = info["gap"]
+            info |= {name: float(value[0]) for name, value in self.session.final_info(_ONE_ROW).items()}
         return self._observation(), float(outcome.reward[0]), self._ended, False, info
 
     def render(self) -> NDArray[np.uint8] | None:

@@ -51,6 +51,7 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
 
     kind: ClassVar[Kind]
     descriptor_names: ClassVar[tuple[str, ...]]
+    final_info_names: ClassVar[tuple[str, ...]] = ()  # what `final_info` tells
 
     split: str = "train"
 
@@ -65,6 +66,14 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     @abc.abstractmethod
     def num_parameters(self) -> int:
         """The length p of theta, the same for every task of the family."""
+
+    @property
+    def num_carried(self) -> int:
+        """The last so many columns of theta are state that is carried along, such as where a process stands.
+
+        They move by their direction whatever the step size, and no norm or inner product sees them. Default: none.
+        """
+        return 0
 
     @abc.abstractmethod
     def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
@@ -108,3 +117,18 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     @abc.abstractmethod
     def reference_loss(self, task: TaskT) -> Array:
         """Return f*, the loss from which gaps are measured, (n,); the optimum where that is cheap."""
+
+    def final_info(self, task: TaskT, theta: Array, rows: NDArray[np.int64]) -> dict[str, Array]:
+        """Return what a user asks of learners that have ended, ``rows`` (k,) of n: a (k,) for each of the names."""
+        return {}
+
+    def _refuse(self, reason: str, *options: str) -> None:
+        """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, is not its default."""
+        for option in options:
+            if _plain(getattr(self, option)) != _plain(getattr(type(self), option)):
+                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
+
+
+def _plain(value: Any) -> Any:
+    """Return a list as the tuple that it was before it went through JSON."""
+    return tuple(value) if isinstance(value, list) else value

@@ -12,9 +12,13 @@ import numpy as np
 
 from metalearn_env.designs import RegressionTask
 from metalearn_env.families.linear_regression import LinearRegression
+from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import TINY, Array, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
+from metalearn_env.markov import Processes, optimal_q_values, state_type
+from metalearn_env.processes import TabularTask
 
+MODEL_ENTRIES = 2**23  # of the empirical models that are held at once
 CONVERGED = 1e-15  # |residual| / |first residual|
 
 
@@ -29,6 +33,53 @@ def _(family: LinearRegression, task: RegressionTask, horizon: int) -> Array:
     if family.batch_size is not None:
         return family.loss(task, recursive_least_squares(task, horizon))
     return family.loss(task, conjugate_gradient(task, family.start(task), horizon))
+
+
+@limit_loss.register
+def _(family: QLearning, task: TabularTask, horizon: int) -> Array:
+    n = len(task.pairs)
+    size = max(1, MODEL_ENTRIES // (task.reward.shape[1] * (task.start.shape[1] + 1)))
+    parts = [TabularTask._make(array[first : first + size] for array in task) for first in range(0, n, size)]
+    return np.concatenate([family.loss(part, best_multiple(family, part, horizon)) for part in parts])
+
+
+def best_multiple(family: QLearning, task: TabularTask, horizon: int) -> Array:
+    """Return the multiple of the certainty-equivalent table that is closest to Q*, as an iterate (n, p).
+
+    The score 0 belongs to a number that was chosen in hindsight, and so does this: most of Q* is its mean, and half of
+    the best constant steps, on tasks of high discount, hit that better by chance than certainty equivalence does.
+    """
+    theta = certainty_equivalence(family, task, horizon)
+    table = theta[:, : task.optimum.shape[1]]
+    table *= (np.vecdot(table, task.optimum) / np.maximum(np.vecdot(table, table), TINY))[:, None]
+    return theta
+
+
+def certainty_equivalence(family: QLearning, task: TabularTask, horizon: int) -> Array:
+    """Return the optimal tables, as iterates (n, p), of the empirical model of the transitions of ``horizon`` steps.
+
+    Synchronous sampling: of all transitions that the learner sees (for its rate see Azar, Munos and Kappen, 2013). As
+    they are a sample, it may be beaten. Trajectories depend on the learner: here they are those of the learner that
+    knows Q* from the start and explores as all do; pairs that they do not visit keep their value, 0.
+    """
+    theta = family.start(task)
+    states, p = task.start.shape[1], task.reward.shape[1]
+    theta[:, :p] = task.optimum
+    row, pair = np.arange(len(theta))[:, None], np.arange(p)[None, :]
+    counts, rewards = np.zeros((len(theta), states + 1, p)), np.zeros((len(theta), p))
+    for t in range(horizon):
+        times = np.full(len(theta), t)
+        next_state, reward = family.transitions(task, times)
+        if family.num_carried:
+            visit = family.visit(task, theta, times)
+            theta[:, -1], pair = visit.next_state, visit.pair[:, None]
+        counts[row, next_state[row, pair], pair] += 1.0
+        rewards[row, pair] += reward[row, pair]
+    visits = np.maximum(counts.sum(axis=1), 1.0)
+    successors = np.broadcast_to(np.arange(states + 1, dtype=state_type(states))[:, None], counts.shape)
+    model = Processes(successors, counts / visits[:, None, :], rewards / visits, task.discount, task.actions)
+    theta[:, :p] = optimal_q_values(model, states)
+    return theta
 
 
 def conjugate_gradient(task: RegressionTask, theta: Array, horizon: int) -> Array:

@@ -111,12 +111,12 @@ class Session:
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
         """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
 
-        Rows that are not active keep their inner state; what is said of them means nothing.
+        Rows that are not active are to begin anew: what is said of them until then means nothing.
         """
         if self.actions.strategy == "constant":
             self._run_to_the_end(actions, active)
         else:
-            self._advance(self.actions.step_size(actions, self.engine, self._draw()), active)
+            self._advance(self.actions.step_size(actions, self.engine, self._draw()), active, keep=False)
         self.observer.update(self.engine)
         before, self._potential = self._potential, potential(self.engine, self.reward)
         return Outcome(before - self._potential, self.engine.ended)
@@ -131,6 +131,12 @@ class Session:
             "gap": engine.loss - engine.reference,
         }
 
+    def final_info(self, rows: Rows) -> dict[str, Array]:
+        """Return what the family tells of the inner runs of ``rows``, (k,), in their end: new arrays (k,)."""
+        if not self.family.final_info_names:
+            return {}
+        return self.family.final_info(self.engine.task, self.engine.theta, rows)
+
     def _draw(self) -> Array | None:
         if not self._noise.shape[1]:
             return None
@@ -144,11 +150,11 @@ class Session:
             self._advance(step_size, going)
             going = going & ~engine.ended
 
-    def _advance(self, step_size: Array, active: NDArray[np.bool_] | None) -> None:
+    def _advance(self, step_size: Array, active: NDArray[np.bool_] | None, *, keep: bool = True) -> None:
         if active is None:
             self.engine.advance(step_size)
         else:
-            self.engine.advance_only(active, step_size)
+            self.engine.advance_only(active, step_size, keep=keep)
         if self.trace is not None:
             self.trace.update(self.engine)
 

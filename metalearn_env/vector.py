@@ -120,7 +120,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             self._begin(final_rows)
             infos |= self._infos(np.ones(self.num_envs, np.bool_))
         else:
-            infos = self._infos(np.ones(self.num_envs, np.bool_), terminated if terminated.any() else None)
+            infos = self._infos(np.ones(self.num_envs, np.bool_), terminated)
         return self._observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -200,13 +200,15 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         return formed(self.session.observer.observation(), self.session.history, self.observation_form)
 
     def _infos(self, mask: Mask, terminated: Mask | None = None) -> dict[str, Any]:
-        """Return the infos of the rows of ``mask``, with the final gap of the ``terminated`` ones."""
+        """Return the infos of the rows of ``mask``, with what is told in the end of those that are ``terminated``."""
         infos: dict[str, Any] = {}
         values = self.session.info()
         for key, value in values.items():
             infos[key], infos[f"_{key}"] = np.where(mask, value, 0.0), mask.copy()
-        if terminated is not None:
-            infos["final_gap"], infos["_final_gap"] = np.where(terminated, values["gap"], 0.0), terminated.copy()
+        if terminated is not None and (rows := np.flatnonzero(terminated)).size:
+            for key, value in {"final_gap": values["gap"][rows], **self.session.final_info(rows)}.items():
+                infos[key], infos[f"_{key}"] = np.zeros(self.num_envs), terminated.copy()
+                infos[key][rows] = value
         return infos
 
     def _final(self, ended: Mask, terminated: Mask, rows: NDArray[np.int64]) -> dict[str, Any]:
@@ -217,6 +219,6 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),
-            "final_info": self._infos(ended, terminated if terminated.any() else None),
+            "final_info": self._infos(ended, terminated),
             "_final_info": ended.copy(),
         }

@@ -19,16 +19,28 @@ NAME = "metalearn_env"
 FLOORS = {
     **dict.fromkeys(["splits", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
-    **dict.fromkeys(["ranges", "datasets", "least_squares", "engine", "statistics"], 2),
-    **dict.fromkeys(["designs", "pool", "actions", "observations", "rewards", "rules"], 3),
-    **dict.fromkeys(["families", "policy", "spaces"], 4),
-    **dict.fromkeys(["session", "limits", "testing"], 5),
-    **dict.fromkeys(["scoring", "rendering"], 6),
-    **dict.fromkeys(["envs", "controls"], 7),
-    **dict.fromkeys(["vector", "table"], 8),
-    **dict.fromkeys(["adapters", "", "__main__"], 9),
+    **dict.fromkeys(["ranges", "datasets", "least_squares", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(["designs", "decision_process", "pool", "actions", "observations", "rewards", "rules"], 3),
+    **dict.fromkeys(["processes", "gymnasium_processes", "policy", "spaces"], 4),
+    **dict.fromkeys(["families"], 5),
+    **dict.fromkeys(["session", "limits", "testing"], 6),
+    **dict.fromkeys(["scoring", "rendering"], 7),
+    **dict.fromkeys(["envs", "controls"], 8),
+    **dict.fromkeys(["vector", "table"], 9),
+    **dict.fromkeys(["adapters", "", "__main__"], 10),
 }
-GYMNASIUM = {"commandline", "spaces", "envs", "vector", "rendering", "scoring", "adapters", "", "__main__"}
+GYMNASIUM = {
+    "commandline",
+    "gymnasium_processes",
+    "spaces",
+    "envs",
+    "vector",
+    "rendering",
+    "scoring",
+    "adapters",
+    "",
+    "__main__",
+}
 HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm"}
 
 Import = tuple[str, bool]  # of a module or of a name in it; whether it happens when the module is imported

@@ -112,11 +112,6 @@ class LinearRegression(TaskFamily[RegressionTask]):
             raise ValueError(f"scale is one number of decades, at most 100, not {self.scale!r}")
         return float(high)
 
-    def _refuse(self, reason: str, *options: str) -> None:
-        for option in options:
-            if _plain(getattr(self, option)) != _plain(getattr(type(self), option)):
-                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
-
     @property
     def num_parameters(self) -> int:
         return self._design.num_parameters
@@ -161,8 +156,3 @@ class LinearRegression(TaskFamily[RegressionTask]):
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum
-
-
-def _plain(value: Any) -> Any:
-    """Return a list as the tuple that it was before it went through JSON."""
-    return tuple(value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from metalearn_env.engine import Engine
+from metalearn_env.engine import Engine, scaled_columns
 from metalearn_env.family import TINY, Array
 from metalearn_env.rules import LEAST_CURVATURE
 
@@ -38,8 +38,10 @@ def dai_yuan(engine: Engine) -> Iterator[Array]:
 
 def cauchy_step(engine: Engine) -> Array:
     """Return g'g / g'Hg, (n,), with Hg from the direction one unit further."""
-    further = engine.theta + engine.unit[:, None] * engine.direction
-    change = engine.direction - engine.family.direction(engine.task, further, engine.t)
-    curvature = np.vecdot(engine.direction, change) / engine.unit
+    columns = scaled_columns(engine.family)
+    direction, further = engine.direction[:, columns], engine.theta.copy()
+    further[:, columns] += engine.unit[:, None] * direction
+    change = direction - engine.family.direction(engine.task, further, engine.t)[:, columns]
+    curvature = np.vecdot(direction, change) / engine.unit
     least = np.maximum(LEAST_CURVATURE * engine.squared_norm / engine.unit, TINY)
     return np.where(curvature > least, engine.squared_norm / np.maximum(curvature, least), engine.unit)
