@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format lint type benchmark clean
+.PHONY: demo test check lowest format benchmark clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,12 @@ check: .venv/installed  ## what CI runs: format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+lowest:  ## run every test with the lowest versions allowed, in .venv-lowest (make lowest PYTHON=python3.10)
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable ".[agents,data]" \
+		pytest build hatchling scipy pyparsing
+	.venv-lowest/bin/python -m pytest
+
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -35,4 +41,4 @@ benchmark: .venv/installed  ## speed and memory, written to docs/results/through
 	$(BIN)/python -m benchmarks.throughput
 
 clean:
-	rm -rf .venv runs dist
+	rm -rf .venv .venv-lowest runs dist

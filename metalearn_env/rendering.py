@@ -22,11 +22,13 @@ def draw_rows(session: Session) -> list[NDArray[np.uint8]]:
 
     Raises:
         gymnasium.error.ResetNeeded: before the first reset.
+        ValueError: the session keeps no trace.
     """
     if not session.begun:
         raise gym.error.ResetNeeded("there is no episode to draw; call reset() before render()")
     engine, trace = session.engine, session.trace
-    assert trace is not None
+    if trace is None:
+        raise ValueError("an environment keeps what is to be drawn if it is made with a render_mode; this one was not")
     pictures = []
     for row in range(session.n):
         curves = {"agent": (trace.loss[row] - engine.reference[row], trace.step_size[row] / engine.unit[row])}
