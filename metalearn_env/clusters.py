@@ -18,7 +18,7 @@ from metalearn_env.kmeans import BARRIER, distances, distortion, lifted, lloyd, 
 from metalearn_env.ranges import log_uniform, log_uniform_integer
 
 OUTLYING = 5.0  # outliers are so many times further from their centre
-LEAST_GAP = 1e-6  # the first gap, at least, as a part of the mean squared distance to the centre of all points
+LEAST_GAP = 1e-9  # the first gap, at least, as a part of the mean squared distance to the centre of all points
 
 Integers = NDArray[Any]
 

@@ -146,8 +146,10 @@ class Clustering(TaskFamily[ClusteringTask]):
         return task.first.copy()
 
     def loss(self, task: ClusteringTask, theta: Array) -> Array:
-        centres, nearest = theta.reshape(*task.barrier.shape, -1), np.empty(task.points.shape[:2])
-        for cut in pieces(len(theta), task.barrier.shape[1] * nearest.shape[1]):
+        centres = theta.reshape(*task.barrier.shape, -1)
+        n, m, _ = task.points.shape
+        nearest = np.empty((n, m))
+        for cut in pieces(n, m * centres.shape[1]):
             _, nearest[cut] = distances(task.points[cut], centres[cut], task.barrier[cut], task.scatter[cut])
         return distortion(nearest)
 

@@ -18,5 +18,5 @@ def bb1(engine: Engine) -> Iterator[Array]:
     yield engine.unit
     while True:
         change = engine.previous_squared_norm - engine.alignment  # s'y / h_prev
-        step = engine.step_size * engine.previous_squared_norm / np.maximum(change, TINY)
-        yield np.where(change > TINY, step, engine.step_size)
+        step = engine.step_size * engine.previous_squared_norm
+        yield np.divide(step, change, out=engine.step_size.copy(), where=change > TINY)

@@ -40,4 +40,4 @@ def cauchy_step(engine: Engine) -> Array:
     further = engine.theta + engine.unit[:, None] * engine.direction
     change = engine.direction - engine.family.direction(engine.task, further, engine.t)
     curvature = np.vecdot(engine.direction, change) / engine.unit
-    return np.where(curvature > TINY, engine.squared_norm / np.maximum(curvature, TINY), engine.unit)
+    return np.divide(engine.squared_norm, curvature, out=engine.unit.copy(), where=curvature > TINY)
