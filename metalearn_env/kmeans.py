@@ -22,8 +22,8 @@ from metalearn_env.family import HALF, ONE, TINY, Array
 BARRIER = 1e300
 CANCELLATION = 1e-4  # mean squared distance to the centres / to the origin, below which products are not trusted
 MOST_ITERATIONS = 300
-SEARCH_ITERATIONS = 10
-ELEMENTS = 2**17  # of the largest temporary array, where problems can be cut so
+SEARCH_ITERATIONS = 6
+ELEMENTS = 2**18  # of the largest temporary array, where problems can be cut so
 
 MINUS_TWO = -2.0
 
@@ -79,6 +79,14 @@ def means(points: Array, own: Array, centres: Array) -> Array:
     sums = own @ points
     total = sums[..., -2:-1]
     return np.where(total > 0.0, sums[..., :-2] / np.maximum(total, ONE, dtype=total.dtype), centres)
+
+
+def displacement(points: Array, own: Array, centres: Array) -> Array:
+    """Return the means of the points that the centres own, from the centres, (..., k, d); zero if they own none."""
+    sums = own @ points
+    total = sums[..., -2:-1]
+    offset = sums[..., :-2] - total * centres
+    return np.divide(offset, np.maximum(total, ONE), out=offset)
 
 
 def lloyd(points: Array, centres: Array, barrier: Array, scatter: Array, weights: Array | None = None) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metalearn_env import datasets
 from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoints, Source
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
-from metalearn_env.kmeans import distances, distortion, means, ownership, pieces
+from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
 from metalearn_env.ranges import Range, as_integer, as_range
 
 Init = Literal["random", "k-means++"]
@@ -179,5 +179,5 @@ def _step(task: ClusteringTask, points: Array, theta: Array) -> tuple[Array, Arr
     """Return the distortion of points, (n,), and how far the means of what the centres own are away, (n, k * d)."""
     centres = theta.reshape(*task.barrier.shape, -1)
     distance, nearest = distances(points, centres, task.barrier, task.scatter)
-    moved = means(points, ownership(distance, nearest), centres)
-    return distortion(nearest), (moved - centres).reshape(theta.shape)
+    direction = displacement(points, ownership(distance, nearest), centres)
+    return distortion(nearest), direction.reshape(theta.shape)
