@@ -9,8 +9,11 @@ import numpy as np
 from metalearn_env.family import Array
 from metalearn_env.splits import split_rows
 
-LARGEST = 1e100
 REGRESSION_SETS = ("diabetes", "linnerud")
+POINT_SETS = ("iris", "wine", "digits", "breast_cancer")
+IMAGES = ("china", "flower")
+
+LARGEST = 1e100  # the squares of larger numbers overflow
 
 
 def load_regression(dataset: str | tuple[Any, Any]) -> tuple[Array, Array]:
@@ -33,52 +36,97 @@ def load_regression(dataset: str | tuple[Any, Any]) -> tuple[Array, Array]:
         targets = targets[:, None]
     if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets) or 0 in (*inputs.shape, *targets.shape):
         raise ValueError(f"dataset is X (m, d) and y (m,) or (m, q); got shapes {inputs.shape} and {targets.shape}")
-    if len(inputs) < 2:
-        raise ValueError(f"dataset has at least 2 rows, not {len(inputs)}")
-    for name, array in (("X", inputs), ("y", targets)):
-        bad = np.flatnonzero(~(np.abs(array) <= LARGEST).all(axis=1))
-        if bad.size:
-            raise ValueError(
-                f"dataset {name} is finite, at most {LARGEST:g}; row {bad[0]} holds {array[bad[0]].tolist()}"
-            )
+    _check_rows("X", inputs)
+    _check_rows("y", targets)
     return inputs, targets
 
 
-def standardised_split(inputs: Array, targets: Array, split: str) -> tuple[Array, Array]:
+def load_points(dataset: Any) -> tuple[Array, bool]:
+    """Return points (m, d), and whether they are the pixels of an image (m, 3) between 0 and 1.
+
+    Args:
+        dataset: a name of `POINT_SETS` or `IMAGES`, or an array (m, d).
+
+    Raises:
+        ValueError: the name is unknown, or the array is not finite, not (m, d), or has fewer than 2 rows.
+        ImportError: a name is given and scikit-learn (for an image: or Pillow) is not installed.
+    """
+    if not isinstance(dataset, str):
+        points = _numbers("", dataset)
+        if points.ndim != 2 or points.shape[1] < 1:
+            raise ValueError(f"dataset is a name or an array (m, d), not one of shape {points.shape}")
+        _check_rows("", points)
+        return points, False
+    if dataset in IMAGES:
+        bundled = _bundled(dataset)
+        try:
+            return bundled.load_sample_image(f"{dataset}.jpg").reshape(-1, 3) / 255.0, True
+        except ImportError as error:
+            raise ImportError(f'dataset {dataset!r} needs Pillow: pip install "metalearn-env[data]"') from error
+    if dataset not in POINT_SETS:
+        known = ", ".join((*POINT_SETS, *IMAGES))
+        raise ValueError(f"dataset is one of {known}, or an array (m, d), not {dataset!r}")
+    return getattr(_bundled(dataset), f"load_{dataset}")().data.astype(np.float64), False
+
+
+def standardised(array: Array, split: str) -> Array:
     """Return the rows of ``split``, in units of the mean and standard deviation of the *training* rows.
 
     Raises:
-        ValueError: the split is left with fewer than 2 rows.
+        ValueError: the split is left with fewer than 2 rows, or every column is constant.
     """
-    rows, training = split_rows(len(inputs), split), split_rows(len(inputs), "train")
+    training = array[split_rows(len(array), "train")]
+    spread = training.std(axis=0)
+    if not spread.any():
+        raise ValueError(f"a data set varies; each of {array.shape[1]} columns is constant")
+    return (rows_of(array, split) - training.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def rows_of(array: Array, split: str) -> Array:
+    """Return the rows of ``split``.
+
+    Raises:
+        ValueError: they are fewer than 2.
+    """
+    rows = split_rows(len(array), split)
     if len(rows) < 2:
-        raise ValueError(f"split {split!r} of a data set of {len(inputs)} rows has {len(rows)} rows; it needs 2")
-
-    def standardise(array: Array) -> Array:
-        spread = array[training].std(axis=0)
-        if not spread.any():
-            raise ValueError(f"a data set varies; all {array.shape[1]} columns of X or of y are constant")
-        return (array[rows] - array[training].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-
-    return standardise(inputs), standardise(targets)
+        raise ValueError(f"split {split!r} of a data set of {len(array)} rows has {len(rows)} rows; it needs 2")
+    return array[rows]
 
 
 def _numbers(name: str, array: Any) -> Array:
     try:
         numbers = np.array(array)
     except ValueError as error:
-        raise ValueError(f"dataset {name} is an array: {error}") from error
+        raise ValueError(f"{_called(name)} is an array: {error}") from error
     if numbers.dtype.kind not in "fiub":
-        raise ValueError(f"dataset {name} holds real numbers, not {numbers.dtype}")
+        raise ValueError(f"{_called(name)} holds real numbers, not {numbers.dtype}")
     return numbers.astype(np.float64)
 
 
 def _load_bundled(name: str) -> tuple[Array, Array]:
     if name not in REGRESSION_SETS:
         raise ValueError(f"dataset is one of {', '.join(REGRESSION_SETS)}, or a pair (X, y), not {name!r}")
+    bunch = getattr(_bundled(name), f"load_{name}")()
+    return bunch.data.astype(np.float64), bunch.target.reshape(len(bunch.data), -1).astype(np.float64)
+
+
+def _bundled(name: str) -> Any:
     try:
         from sklearn import datasets
     except ImportError as error:
         raise ImportError(f'dataset {name!r} needs scikit-learn: pip install "metalearn-env[data]"') from error
-    bunch = getattr(datasets, f"load_{name}")()
-    return bunch.data.astype(np.float64), bunch.target.reshape(len(bunch.data), -1).astype(np.float64)
+    return datasets
+
+
+def _check_rows(name: str, array: Array) -> None:
+    if len(array) < 2:
+        raise ValueError(f"{_called(name)} has at least 2 rows, not {len(array)}")
+    bad = ~(np.abs(array) <= LARGEST)
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(axis=1))[0])
+        raise ValueError(f"{_called(name)} is finite, at most {LARGEST:g}; row {row} holds {array[row].tolist()}")
+
+
+def _called(name: str) -> str:
+    return f"dataset {name}".strip()

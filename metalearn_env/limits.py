@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from metalearn_env.clusters import ClusteringTask
 from metalearn_env.designs import RegressionTask
+from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import TINY, Array, TaskFamily
+from metalearn_env.kmeans import lloyd
 from metalearn_env.least_squares import product, transposed_product
 from metalearn_env.markov import Processes, optimal_q_values, state_type
 from metalearn_env.processes import TabularTask
@@ -33,6 +36,26 @@ def _(family: LinearRegression, task: RegressionTask, horizon: int) -> Array:
     if family.batch_size is not None:
         return family.loss(task, recursive_least_squares(task, horizon))
     return family.loss(task, conjugate_gradient(task, family.start(task), horizon))
+
+
+@limit_loss.register
+def _(family: Clustering, task: ClusteringTask, horizon: int) -> Array:
+    if family.batch_size is None:
+        return family.reference_loss(task)
+    return family.loss(task, centres_of_the_seen(task, horizon))
+
+
+def centres_of_the_seen(task: ClusteringTask, horizon: int) -> Array:
+    """Return the best centres for what the first ``horizon`` minibatches showed, (n, k * d), as often as it was shown.
+
+    Lloyd's algorithm begins at the best centres for all points, so that no bad local minimum is in its way: what is
+    left of the loss is the price of having seen a sample only.
+    """
+    (n, k), m = task.barrier.shape, task.points.shape[1]
+    seen = task.batches[:, :horizon].reshape(n, -1) + m * np.arange(n)[:, None]
+    counts = np.bincount(seen.ravel(), minlength=n * m).reshape(n, m).astype(np.float64)
+    start = task.optimum.reshape(n, k, -1)
+    return lloyd(task.points, start, task.barrier, task.scatter, counts).reshape(n, -1)
 
 
 @limit_loss.register

@@ -10,7 +10,7 @@ import pytest
 
 from metalearn_env import TaskFamily
 from metalearn_env.actions import ActionMap
-from metalearn_env.datasets import load_regression, standardised_split
+from metalearn_env.datasets import load_regression, standardised
 from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
 from metalearn_env.family import MAX_DESCRIPTORS
@@ -194,7 +194,7 @@ def test_real_data_is_solved_as_numpy_solves_it(name: str, split: str) -> None:
     batch_size = 400
     family = regression(dataset=name, split=split, scale=0, batch_size=batch_size)
     task = tasks(family, 6, horizon=3)
-    inputs, targets = standardised_split(*load_regression(name), split)
+    inputs, targets = (standardised(array, split) for array in load_regression(name))
     for row in range(6):
         size, per_parameter = 10 ** task.descriptor[row, :2]
         seen = np.unique(task.targets[row].round(9))
@@ -220,7 +220,7 @@ def test_subsamples_are_of_the_data() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(10, 2)), rng.normal(size=10)
     family = regression(dataset=(X, y), dimension=2, examples_per_parameter=3, scale=0)
-    inputs, targets = standardised_split(X, y[:, None], "train")  # 6 rows, all of them in every task
+    inputs, targets = standardised(X, "train"), standardised(y[:, None], "train")  # 6 rows, all of them in every task
     task = tasks(family, 5)
     expected = np.linalg.svd(inputs / 6**0.5, compute_uv=False)
     assert task.diagonal == pytest.approx(np.tile(expected, (5, 1)))
@@ -243,11 +243,11 @@ def test_splits_of_data_are_disjoint() -> None:
 def test_data_is_in_units_of_the_training_rows() -> None:
     X = np.random.default_rng(0).normal(3.0, 5.0, size=(50, 2))
     X[:, 1] = 7.0  # a column that says nothing
-    train, _ = standardised_split(X, X, "train")
+    train = standardised(X, "train")
     assert train.mean(axis=0) == pytest.approx([0.0, 0.0])
     assert train.std(axis=0) == pytest.approx([1.0, 0.0])
     rows = split_rows(50, "train")
-    test, _ = standardised_split(X, X, "test")
+    test = standardised(X, "test")
     expected = (X[split_rows(50, "test"), 0] - X[rows, 0].mean()) / X[rows, 0].std()
     assert test[:, 0] == pytest.approx(expected)
 

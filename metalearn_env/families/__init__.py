@@ -10,6 +10,7 @@ from metalearn_env.family import TaskFamily
 
 FAMILIES: dict[str, str] = {
     "LinearRegression": "metalearn_env.families.linear_regression:LinearRegression",
+    "Clustering": "metalearn_env.families.clustering:Clustering",
     "QLearning": "metalearn_env.families.q_learning:QLearning",
 }
 

@@ -93,7 +93,8 @@ class LinearRegression(TaskFamily[RegressionTask]):
                 dimension=dimension, spectra=spectra, conditioning=conditioning, noise=noise, **common
             )
         self._refuse("a data set", "spectrum", "conditioning", "noise")
-        inputs, targets = datasets.standardised_split(*datasets.load_regression(self.dataset), self.split)
+        loaded = datasets.load_regression(self.dataset)
+        inputs, targets = (datasets.standardised(array, self.split) for array in loaded)
         features = inputs.shape[1]
         dimension = self._dimension(((features + 1) // 2, features))
         if dimension[1] > features:

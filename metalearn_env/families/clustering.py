@@ -1,0 +1,183 @@
+"""Clustering by minibatch k-means: an inner learner whose direction is the gradient of nothing.
+
+The loss is half the mean squared distance of all points to their nearest centre. A centre moves towards the mean of
+the points that it owns, of all points or of the step's minibatch, so that a step of 1 on all points is Lloyd's
+algorithm, and a step of b_k / N_k (points owned now / so far) that of scikit-learn's ``MiniBatchKMeans``. Direction
+times the share of the points that a centre owns is the negative gradient of the loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, final, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env import datasets
+from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoints, Source
+from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
+from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
+from metalearn_env.ranges import Range, as_integer, as_range
+
+Init = Literal["random", "k-means++"]
+
+POINTS = 200
+MOST_DECADES = 30.0
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Clustering(TaskFamily[ClusteringTask]):
+    """Mixtures of Gaussians of random number, dimension, separation, imbalance and spread, or subsamples of real data.
+
+    Args:
+        clusters: centres k; synthetic tasks have as many clusters.
+        dimension: features d. Default: 2 to 8; for a data set, half of its features to all of them; for an image, 3.
+        points: points m of a task. Default: 200; for a data set at most three quarters of the rows of the split.
+        separation: standard deviation of the clusters' centres over that of the points about them.
+        imbalance: the largest cluster's share of the points over the smallest one's, at most.
+        spread: the widest cluster's standard deviation over the narrowest one's, at most.
+        outliers: share of points that lie five times further out.
+        scale: the points are multiplied by 10^U(-scale, scale).
+        batch_size: points that a step sees, drawn with replacement; None: all of them.
+        init: where centres start: at k "random" points, or as "k-means++" says.
+        restarts: runs of k-means++ and Lloyd's algorithm to convergence; the best gives the reference loss.
+        dataset: "iris", "wine", "digits", "breast_cancer", an image whose colours are to be reduced ("china",
+            "flower"), or an array (m, d): tasks are subsamples of its rows and features.
+        split: which stream of tasks, or which rows of the data set.
+
+    A range (low, high) is drawn from log-uniformly; a number is a range of one value.
+
+    Raises:
+        ValueError: a value that cannot be honoured, such as more clusters than points.
+    """
+
+    kind: ClassVar[Kind] = "unsupervised"
+    descriptor_names: ClassVar[tuple[str, ...]] = (
+        "log10_clusters",
+        "log10_dimension",
+        "log10_points_per_cluster",
+        "inverse_batch_size",
+        "spread_of_norms",
+    )
+
+    clusters: Range = (2, 5)
+    dimension: Range | None = None
+    points: int | None = None
+    separation: Range = (1.0, 10.0)
+    imbalance: Range = (1.0, 10.0)
+    spread: Range = (1.0, 3.0)
+    outliers: Range = (1e-3, 0.05)
+    scale: float = 3.0
+    batch_size: int | None = 32
+    init: Init = "random"
+    restarts: int = 5
+    dataset: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._source  # noqa: B018  (a bad value is found out here)
+
+    @cached_property
+    def _source(self) -> Source:
+        if self.init not in get_args(Init):
+            raise ValueError(f"init is one of {', '.join(get_args(Init))}, not {self.init!r}")
+        ratios: dict[str, Any] = {name: self._ratio(name, minimum=1.0) for name in ("imbalance", "spread")}
+        ratios |= {name: self._ratio(name, minimum=0.0) for name in ("separation", "outliers")}
+        if ratios["outliers"][1] > 1.0:
+            raise ValueError(f"outliers is a share of at most 1, not {self.outliers!r}")
+        common: dict[str, Any] = {
+            "clusters": as_range("clusters", self.clusters, minimum=1, integer=True),
+            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
+            "restarts": as_integer("restarts", self.restarts, minimum=1),
+            "spread_start": self.init == "k-means++",
+        }
+        if common["scale"] > MOST_DECADES:
+            raise ValueError(f"scale is at most {MOST_DECADES:g}, not {self.scale!r}")
+        if self.dataset is None:
+            points = self._points(common["clusters"][1], POINTS)
+            return GaussianMixture(dimension=self._dimension((2, 8)), points=points, **common, **ratios)
+        self._refuse("a data set", *ratios)
+        data, image = datasets.load_points(self.dataset)
+        rows = datasets.rows_of(data, self.split) if image else datasets.standardised(data, self.split)
+        most, features = rows.shape
+        dimension = self._dimension((features if image else (features + 1) // 2, features))
+        if dimension[1] > features:
+            raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
+        points = self._points(common["clusters"][1], min(POINTS, -(-3 * most // 4)))
+        if points > most:
+            raise ValueError(f"points is at most {most}, the rows of the data set's split {self.split!r}, not {points}")
+        return SampledPoints(dimension=dimension, points=points, data=rows, **common)
+
+    def _ratio(self, name: str, minimum: float) -> tuple[float, float]:
+        low, high = as_range(name, getattr(self, name), minimum=minimum)
+        if low == 0.0 < high or high > 10.0**MOST_DECADES:
+            raise ValueError(f"{name} is 0 or a range above 0 up to 1e{MOST_DECADES:g}, not {getattr(self, name)!r}")
+        return low, high
+
+    def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
+        return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
+
+    def _points(self, clusters: int, default: int) -> int:
+        points = as_integer("points", default if self.points is None else self.points, minimum=1)
+        if clusters > points:
+            raise ValueError(f"clusters is at most {points}, the points of a task, not {clusters}")
+        return points
+
+    def _refuse(self, reason: str, *options: str) -> None:
+        for option in options:
+            if getattr(self, option) != getattr(type(self), option):
+                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
+
+    @property
+    def num_parameters(self) -> int:
+        return self._source.clusters[1] * self._source.dimension[1]
+
+    def sample(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
+        return self._source.draw(rng, n, horizon)
+
+    def complete(self, draw: Any) -> ClusteringTask:
+        return self._source.build(draw)
+
+    def start(self, task: ClusteringTask) -> Array:
+        return task.first.copy()
+
+    def loss(self, task: ClusteringTask, theta: Array) -> Array:
+        centres = theta.reshape(*task.barrier.shape, -1)
+        n, m, _ = task.points.shape
+        nearest = np.empty((n, m))
+        for cut in pieces(n, m * centres.shape[1]):
+            _, nearest[cut] = distances(task.points[cut], centres[cut], task.barrier[cut], task.scatter[cut])
+        return distortion(nearest)
+
+    def signal(self, task: ClusteringTask, theta: Array, t: NDArray[np.int64]) -> Array:
+        return self.evaluate(task, theta, t).signal
+
+    def direction(self, task: ClusteringTask, theta: Array, t: NDArray[np.int64]) -> Array:
+        return self.evaluate(task, theta, t).direction
+
+    def evaluate(self, task: ClusteringTask, theta: Array, t: NDArray[np.int64]) -> Evaluation:
+        if self.batch_size is None:
+            signal, direction = _step(task, task.points, theta)
+            return Evaluation(signal, signal, direction)
+        n, m, width = task.points.shape
+        rows = np.arange(n)
+        seen = np.take(task.points.reshape(n * m, width), task.batches[rows, t] + m * rows[:, None], axis=0)
+        return Evaluation(self.loss(task, theta), *_step(task, seen, theta))
+
+    def descriptor(self, task: ClusteringTask) -> Array:
+        return task.descriptor
+
+    def reference_loss(self, task: ClusteringTask) -> Array:
+        return task.minimum
+
+
+def _step(task: ClusteringTask, points: Array, theta: Array) -> tuple[Array, Array]:
+    """Return the distortion of points, (n,), and how far the means of what the centres own are away, (n, k * d)."""
+    centres = theta.reshape(*task.barrier.shape, -1)
+    distance, nearest = distances(points, centres, task.barrier, task.scatter)
+    direction = displacement(points, ownership(distance, nearest), centres)
+    return distortion(nearest), direction.reshape(theta.shape)
