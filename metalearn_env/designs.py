@@ -67,7 +67,7 @@ class Design(abc.ABC):
         uniform = rng.random((3, n))
         dimension = log_uniform_integer(uniform[0], *self.dimension)
         examples = np.ceil(log_uniform(uniform[1], *self.examples_per_parameter) * dimension).astype(np.int64)
-        return Sizes(dimension, examples, 10.0 ** (self.scale * (2.0 * uniform[2] - 1.0)))
+        return Sizes(dimension, examples, np.exp(self.scale * np.log(10.0) * (2.0 * uniform[2] - 1.0)))
 
     def _minibatches(self, horizon: int) -> tuple[int, int]:
         """Return the shape (steps, batch_size) of an episode's minibatches, (0, 0) if there are none."""
@@ -121,7 +121,7 @@ class SyntheticDesign(Design):
         diagonal, superdiagonal = rng.random((n, p)), np.zeros((n, p - 1))
         gaussian = np.flatnonzero(spectrum == 0)
         freedom = _bidiagonal_freedom(sizes.dimension[gaussian], sizes.examples[gaussian], p)
-        gamma = rng.standard_gamma(0.5 * freedom)
+        gamma = rng.standard_gamma(np.multiply(freedom, 0.5, out=freedom))
         diagonal[gaussian], superdiagonal[gaussian] = gamma[:, :p], gamma[:, p:]
         return SyntheticDraw(
             *sizes,
@@ -155,10 +155,12 @@ class SyntheticDesign(Design):
         return self._task(problem, draw.dimension, draw.examples, *_population_examples(problem, draw.stream))
 
 
-def _bidiagonal_freedom(dimension: Integers, examples: Integers, p: int) -> Integers:
+def _bidiagonal_freedom(dimension: Integers, examples: Integers, p: int) -> Array:
     """Return the degrees of freedom of the chi variables of Gaussian designs, (n, 2p - 1): diagonal, superdiagonal."""
-    index, d, m = np.arange(p), dimension[:, None], examples[:, None]
-    return np.concatenate([np.where(index < d, m - index, 0), np.maximum(d - 1 - index[:-1], 0)], axis=1)
+    index, d, freedom = np.arange(p), dimension[:, None], np.empty((len(dimension), 2 * p - 1))
+    freedom[:, :p] = np.where(index < d, examples[:, None] - index, 0)
+    np.maximum(d - 1 - index[:-1], 0, out=freedom[:, p:])
+    return freedom
 
 
 def _log_uniform_roots(position: Array, kappa: Array) -> Array:

@@ -46,7 +46,7 @@ class Engine:
     loss: Array  # (n,)
     signal: Array  # (n,)
     direction: Array  # (n, p); norms and inner products are of the columns that step sizes scale
-    previous_direction: Array  # (n, p) the direction of the last step; zero before the first
+    scratch: Array  # (n, p) room for the next direction
     squared_norm: Array  # (n,) |d|^2, and never zero
     previous_squared_norm: Array  # (n,) |d_prev|^2
     alignment: Array  # (n,) the inner product of d and d_prev
@@ -76,7 +76,7 @@ class Engine:
             loss=loss,
             signal=signal,
             direction=direction,
-            previous_direction=np.zeros_like(theta),
+            scratch=np.empty_like(theta),
             squared_norm=np.vecdot(scaled, scaled) + TINY,
             previous_squared_norm=np.full(n, TINY),
             alignment=np.zeros(n),
@@ -99,7 +99,7 @@ class Engine:
 
     def advance(self, step_size: Array) -> None:
         """Take one inner step of ``step_size``, (n,), with every learner."""
-        previous, spare = self.direction, self.previous_direction
+        previous, spare = self.direction, self.scratch
         move = np.multiply(previous, step_size[:, None], out=spare)
         if self._carried:
             move[:, -self._carried :] = previous[:, -self._carried :]
@@ -108,7 +108,7 @@ class Engine:
         self.step_size = step_size
         self.loss, self.signal, self.direction = self.evaluate(spare)
         self.gap_ratio = (self.loss - self.reference) / self.initial_gap
-        self.previous_direction, self.previous_squared_norm = previous, self.squared_norm
+        self.scratch, self.previous_squared_norm = previous, self.squared_norm
         direction = self.direction
         if self._carried:
             direction, previous = direction[:, : -self._carried], previous[:, : -self._carried]
@@ -157,4 +157,4 @@ def scaled_columns(family: TaskFamily) -> slice:
     return slice(family.num_parameters - family.num_carried)
 
 
-_ARRAYS = tuple(field.name for field in fields(Engine) if field.name not in ("family", "task"))
+_ARRAYS = tuple(field.name for field in fields(Engine) if field.name not in ("family", "task", "scratch"))

@@ -99,11 +99,13 @@ class Observer:
         columns[:, : descriptor.shape[1]] = np.fmin(np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND)
         columns[:, MAX_DESCRIPTORS + 1] = np.log10(fresh.horizon)
         self._columns[rows, len(KINDS) :] = columns
-        self._logs[:3, rows] = np.log(np.fmax([fresh.signal, fresh.step_size, fresh.squared_norm], TINY))
+        logs = np.empty((3, len(rows)))
+        logs[0], logs[1], logs[2] = fresh.signal, fresh.step_size, fresh.squared_norm
+        self._logs[:3, rows] = np.log(np.fmax(logs, TINY))
 
     def update(self, engine: Engine) -> None:
         """Take in the inner step that the engine has just made."""
-        np.divide(engine.t, engine.horizon, out=self._progress, casting="same_kind")
+        self._progress[:] = engine.t / engine.horizon
         if self._newest.size:
             self._older[:] = self._newer
             self._newest[:] = self._step_features(engine).T

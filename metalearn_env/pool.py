@@ -20,7 +20,7 @@ from metalearn_env.splits import task_generator
 
 FIRST_STEP_DECADES = 2.0  # in the train split the first step is 10^U(-2, 2) units, elsewhere one unit
 BLOCK_BYTES = 2**18
-MAX_BLOCK = 128
+MAX_BLOCK = 160
 COMPLETED_AT_ONCE = 128
 
 
@@ -51,7 +51,7 @@ class TaskPool:
         self._decades = FIRST_STEP_DECADES if vary_first_step and family.split == "train" else 0.0
         self._generators: list[np.random.Generator | None] = [None] * n
         self._left = np.zeros(n, np.int64)  # episodes of each row's block that are still to be handed out
-        self._store: Any = None  # an Episode of arrays (n, block, ...)
+        self._store: Any = None  # (n, block) records, an episode each: one look-up hands out all there is of it
 
     def seed(self, row: int, seed: int) -> None:
         """Start the stream of ``row`` anew."""
@@ -62,14 +62,15 @@ class TaskPool:
         return self._generators[row] is not None
 
     def take(self, rows: Rows) -> Episode:
-        """Return the next episode of each of ``rows``."""
+        """Return the next episode of each of ``rows``, as views of records."""
         used_up = rows[self._left[rows] == 0]
         at_once = max(1, COMPLETED_AT_ONCE // self._block)
         for first in range(0, len(used_up), at_once):
             self._refill(used_up[first : first + at_once])
-        index = self._block - self._left[rows]
+        taken = self._store[rows, self._block - self._left[rows]]
         self._left[rows] -= 1
-        return _map(lambda array: array[rows, index], self._store)
+        arrays = [taken[name] for name in self._store.dtype.names]
+        return Episode(self._task_type._make(arrays[:-3]), *arrays[-3:])
 
     @cached_property
     def _block(self) -> int:
@@ -81,14 +82,14 @@ class TaskPool:
 
     def _refill(self, rows: Rows) -> None:
         drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
-        joined = drawn[0] if len(drawn) == 1 else _map(lambda *arrays: np.concatenate(arrays), *drawn)
-        block = self._completed(joined)
+        block = self._completed(_joined(drawn))
         if self._store is None:
-            shape = (len(self._left), self._block)
-            self._store = _map(lambda array: np.zeros((*shape, *array.shape[1:]), array.dtype), block)
-        for stored, new in zip(_flat(self._store), _flat(block), strict=True):
+            self._task_type = type(block.task)
+            fields = [(str(index), array.dtype, array.shape[1:]) for index, array in enumerate(_flat(block))]
+            self._store = np.zeros((len(self._left), self._block), np.dtype(fields, align=True))
+        for name, new in zip(self._store.dtype.names, _flat(block), strict=True):
             for index, row in enumerate(rows):
-                stored[row] = new[index * self._block : (index + 1) * self._block]
+                self._store[name][row] = new[index * self._block : (index + 1) * self._block]
         self._left[rows] = self._block
 
     def _completed(self, episode: Episode) -> Episode:
@@ -101,7 +102,7 @@ class TaskPool:
         return Episode(
             task=task,
             horizon=log_uniform_integer(uniform[0], low, high),
-            first_step=10.0 ** (self._decades * (2.0 * uniform[1] - 1.0)),
+            first_step=np.exp(self._decades * np.log(10.0) * (2.0 * uniform[1] - 1.0)),
             noise=rng.standard_normal((n, high if self._noise else 0)),
         )
 
@@ -134,6 +135,8 @@ def _flat(episode: Episode) -> Sequence[np.ndarray]:
     return [*episode.task, *episode[1:]]
 
 
-def _map(function: Any, *episodes: Episode) -> Episode:
-    arrays = [function(*together) for together in zip(*map(_flat, episodes), strict=True)]
+def _joined(episodes: Sequence[Episode]) -> Episode:
+    if len(episodes) == 1:
+        return episodes[0]
+    arrays = [np.concatenate(together) for together in zip(*map(_flat, episodes), strict=True)]
     return Episode(episodes[0].task._make(arrays[:-3]), *arrays[-3:])

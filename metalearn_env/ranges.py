@@ -41,7 +41,7 @@ def log_uniform(uniform: Array, low: float, high: float) -> Array:
     """Map uniform numbers of [0, 1) to log-uniform ones of [low, high); a range from 0 to 0 gives zeros."""
     if high == 0.0:
         return np.zeros_like(uniform)
-    return low * (high / low) ** uniform
+    return low * np.exp(math.log(high / low) * uniform)  # many times faster than a power
 
 
 def log_uniform_integer(uniform: Array, low: int, high: int) -> np.ndarray:

@@ -85,7 +85,9 @@ class Session:
         self.observer = Observer(family, n, self.history)
         self.trace = Trace(n, high) if trace else None
         self._potential = np.zeros(n)
-        self.begun = False
+        self.begun = False  # whether there is an engine
+        self.engine: Engine
+        self._noise: Array  # (n, longest horizon) or (n, 0)
 
     def begin(self, rows: Rows) -> None:
         """Begin a new episode in each of ``rows``, sorted; all of them at the first call."""
@@ -94,13 +96,15 @@ class Session:
             self._begin(rows[first : first + at_once])
 
     def _begin(self, rows: Rows) -> None:
-        episode = self.pool.take(rows)
-        fresh = Engine.start(self.family, episode.task, episode.horizon, episode.first_step)
-        if len(rows) == self.n:
-            self.engine, self._noise = fresh, episode.noise
-        else:
+        task, horizon, first_step, noise = self.pool.take(rows)
+        if self.begun and self.n > 1:
+            fresh = Engine.start(self.family, task, horizon, first_step)
             self.engine.put(rows, fresh)
-            self._noise[rows] = episode.noise
+            self._noise[rows] = noise
+        else:
+            task = task._make(map(np.ascontiguousarray, task))
+            self.engine = fresh = Engine.start(self.family, task, horizon.copy(), first_step)
+            self._noise = noise.copy()
         self.actions.begin(fresh, rows)
         self.observer.begin(fresh, rows)
         self._potential[rows] = potential(fresh, self.reward)
@@ -138,7 +142,7 @@ class Session:
         return self.family.final_info(self.engine.task, self.engine.theta, rows)
 
     def _draw(self) -> Array | None:
-        if not self._noise.shape[1]:
+        if self.actions.strategy != "random":
             return None
         return self._noise[np.arange(self.n), np.minimum(self.engine.t, self._noise.shape[1] - 1)]
 

@@ -32,7 +32,7 @@ def task_generator(seed: int, split: str) -> np.random.Generator:
     """
     check_split(split)
     key = (SPLITS.index(split),)
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def split_rows(num_rows: int, split: str) -> np.ndarray:

@@ -168,7 +168,7 @@ def test_reference_loss_is_what_scikit_learn_finds(options: dict[str, Any]) -> N
         found = cluster.KMeans(k, n_init=20, random_state=0).fit(points / unit)
         theirs.append(0.5 * found.inertia_ / len(points) * unit**2)
     ratio = family.reference_loss(task) / theirs
-    assert np.all(ratio < 1.01)
+    assert np.mean(ratio < 1.01) >= 0.9  # above, scikit-learn has found what it has not
     assert np.mean(ratio > 0.99) >= 0.9  # below, it has found what scikit-learn has not
 
 
@@ -277,7 +277,7 @@ def test_memory_of_many_rows() -> None:
     for row in range(2):
         pool.seed(row, row)
     pool.take(np.arange(2))
-    assert sum(array.nbytes for array in (*pool._store.task, *pool._store[1:])) < 400e6
+    assert pool._store.nbytes < 400e6
 
 
 # Real data
