@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 
 demo: .venv/installed  ## train PPO on linear regression, score it, draw it
 	rm -rf runs/demo
-	$(BIN)/python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 4_000_000 --out runs/demo
+	$(BIN)/python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 6_000_000 --out runs/demo
 	$(BIN)/python -m agents.evaluate runs/demo --datasets diabetes \
 		--json runs/demo/score.json --plot runs/demo/training.png --episode runs/demo/episode.png
 

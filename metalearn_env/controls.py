@@ -1,6 +1,6 @@
 """What every controller is compared with: nothing, chance, steps tuned for the family, and steps that know the answer.
 
-Tuning sees validation tasks only, the same for every control.
+Tuning sees train and validation tasks only, the same for every control.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def random_actions(engine: Engine, seed: int = 0) -> Iterator[Array]:
 
 
 def tuned(task_set: TaskSet, shapes: list[str]) -> tuple[str, float, Rule]:
-    """Return the shape and the first step in units that score best on validation tasks, and the rule they make."""
-    validation = replace(task_set, split="validation", tasks=TUNING_TASKS, seed=TUNING_SEED)
+    """Return the shape and the first step in units that score best on train and validation tasks, and their rule."""
+    seen = [replace(task_set, split=split, tasks=TUNING_TASKS, seed=TUNING_SEED) for split in ("train", "validation")]
     horizon, best = task_set.horizon, (-np.inf, "", 0.0)
     for name in shapes:
         for first in GRID:
             rule = schedule(first * shape(name, horizon))
-            reached = interquartile_mean(validation.scores(run(rule, validation)))
+            reached = interquartile_mean(np.concatenate([tasks.scores(run(rule, tasks)) for tasks in seen]))
             best = max(best, (float(reached), name, float(first)))
     _, name, first = best
     return name, first, schedule(first * shape(name, horizon))
