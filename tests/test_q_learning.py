@@ -19,6 +19,10 @@ from metalearn_env.processes import NOISE_LEVELS, NOISE_SPREAD, TabularTask
 from metalearn_env.testing import check_family
 
 ID = "MetaLearn/QLearning-v0"
+# Gymnasium below 1.2 has these in their earlier versions, and no slippery cliff.
+CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
+SLIPPERY_CLIFF = "CliffWalkingSlippery-v1" if "CliffWalkingSlippery-v1" in gym.registry else CLIFF
+TAXI = "Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3"
 SLIPPERY = {"mdp": "FrozenLake-v1", "discount": 0.99, "scale": 0.0, "noise": 0.0}
 SIZES = {"states": (3, 9), "actions": (1, 4), "branching": (1, 3)}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -30,8 +34,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "one pair": {"states": 1, "branching": 1, "actions": 1, "discount": 0.0},
     "lake": {"mdp": "FrozenLake-v1"},
     "lake, trajectory": {"mdp": "FrozenLake-v1", "sampling": "trajectory", "epsilon": 1.0},
-    "cliff": {"mdp": "CliffWalking-v1", "noise": 0.0},
-    "cliff, trajectory": {"mdp": "CliffWalkingSlippery-v1", "sampling": "trajectory"},
+    "cliff": {"mdp": CLIFF, "noise": 0.0},
+    "cliff, trajectory": {"mdp": SLIPPERY_CLIFF, "sampling": "trajectory"},
 }
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 
@@ -204,7 +208,7 @@ def value_iteration(mdp: str, discount: float, sweeps: int) -> np.ndarray:
     ("mdp", "discount", "expected", "tolerance"),
     [
         ("FrozenLake-v1", 0.99, 0.5420, 5e-5),
-        ("CliffWalking-v1", 0.999999, -13.0, 1e-3),
+        (CLIFF, 0.999999, -13.0, 1e-3),
         ("FrozenLake8x8-v1", 0.9, None, 0),
     ],
 )
@@ -223,7 +227,7 @@ def test_optimal_values_of_gymnasium_environments(
 
 def test_taxi_learns_and_knows_its_states() -> None:
     pytest.importorskip("gymnasium", minversion="1.2")
-    env = gym.make(ID, mdp="Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3", split="test", horizon=30, noise=0.0)
+    env = gym.make(ID, mdp=TAXI, split="test", horizon=30, noise=0.0)
     env.reset(seed=0)
     family, engine = env.unwrapped.session.family, env.unwrapped.session.engine
     assert family.num_parameters == 3000
@@ -295,7 +299,7 @@ def test_greedy_trajectories_are_greedy() -> None:
 
 
 def test_a_trajectory_sees_what_a_synchronous_learner_sees() -> None:
-    family = QLearning(sampling="trajectory", mdp="CliffWalkingSlippery-v1")
+    family = QLearning(sampling="trajectory", mdp=SLIPPERY_CLIFF)
     task = draw_tasks(family, 0, 20, 5)
     theta = table(family, task, np.random.default_rng(0).normal(size=task.optimum.shape) * (task.optimum != 0))
     visit = family.visit(task, theta, times(task, 3))
