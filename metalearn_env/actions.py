@@ -27,7 +27,7 @@ from metalearn_env.family import ONE, Array
 Action = Literal["relative", "absolute", "discrete"]
 Strategy = Literal["dynamic", "constant", "random"]
 
-RELATIVE_DECADES = 2.0  # with 1.0 the rule of Dai and Yuan would lose a third of its score
+RELATIVE_DECADES = 2.0  # good step sizes alternate between long and short ones that are so far apart
 ABSOLUTE_DECADES = 3.0
 FACTORS = (0.5, 0.707, 0.9, 1.0, 1.1, 1.414, 2.0)
 SPREADS = (0.0, 0.25, 0.5, 1.0)

@@ -160,7 +160,7 @@ def test_direction_times_occupancy_is_the_negative_gradient() -> None:
 @pytest.mark.parametrize("options", [{}, {"init": "k-means++"}, {"dataset": "iris"}, {"dataset": "china"}], ids=str)
 def test_reference_loss_is_what_scikit_learn_finds(options: dict[str, Any]) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
-    family, task = tasks(n=25, restarts=20, **options)
+    family, task = tasks(n=25, restarts=60, **options)  # 20 miss the bound in one of 25 tasks
     theirs = []
     for row in range(25):
         points, k = points_of(task, row), len(centres_of(task, task.optimum, row))
@@ -168,7 +168,7 @@ def test_reference_loss_is_what_scikit_learn_finds(options: dict[str, Any]) -> N
         found = cluster.KMeans(k, n_init=20, random_state=0).fit(points / unit)
         theirs.append(0.5 * found.inertia_ / len(points) * unit**2)
     ratio = family.reference_loss(task) / theirs
-    assert np.mean(ratio < 1.01) >= 0.9  # above, scikit-learn has found what it has not
+    assert np.all(ratio < 1.01)
     assert np.mean(ratio > 0.99) >= 0.9  # below, it has found what scikit-learn has not
 
 
