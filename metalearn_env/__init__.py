@@ -1,13 +1,16 @@
 """Gymnasium environments in which an agent learns the step size of other learners.
 
-Importing the package registers an environment ``MetaLearn/<Family>-v0`` for every task family.
+Importing the package registers an environment ``MetaLearn/<Family>-v0`` for every task family, and
+``MetaLearn/Mixture-v0`` for several of them at once.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 
-from metalearn_env.families import FAMILIES
+from metalearn_env.families import FAMILIES, MIXTURE, env_id
 from metalearn_env.family import Evaluation, TaskFamily
 
 __version__ = "0.1.0"
@@ -31,17 +34,23 @@ def register_family(name: str, path: str) -> str:
     module, _, cls = path.partition(":")
     if not module or not cls.isidentifier():
         raise ValueError(f"the path of a family is 'package.module:Class', not {path!r}")
-    env_id = f"MetaLearn/{name}-v0"
-    if env_id not in gymnasium.registry:
+    if name == MIXTURE:
+        raise ValueError(f"{name} is the environment of several families, not a name for one")
+    FAMILIES[name] = path
+    return _register(name, family=name)
+
+
+def _register(name: str, **kwargs: Any) -> str:
+    if (registered := env_id(name)) not in gymnasium.registry:
         gymnasium.register(
-            id=env_id,
+            id=registered,
             entry_point="metalearn_env.envs:StepSizeEnv",
             vector_entry_point="metalearn_env.vector:StepSizeVectorEnv",
-            kwargs={"family": name},
+            kwargs=kwargs,
         )
-    FAMILIES[name] = path
-    return env_id
+    return registered
 
 
 for _name, _path in tuple(FAMILIES.items()):
     register_family(_name, _path)
+_register(MIXTURE, families=["LinearRegression", "Clustering", "QLearning"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metalearn_env.commandline import check_writable, key_value, run
-from metalearn_env.families import FAMILIES
+from metalearn_env.families import FAMILIES, MIXTURE, env_id
 from metalearn_env.scoring import TaskSet
 from metalearn_env.table import contender, formatted, known_controllers, score
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(_: argparse.Namespace) -> None:
-    print("environments:", *(f"MetaLearn/{name}-v0" for name in FAMILIES), sep="\n  ")
+    print("environments:", *map(env_id, [*FAMILIES, MIXTURE]), sep="\n  ")
     print("controllers:", *known_controllers(), sep="\n  ")
 
 

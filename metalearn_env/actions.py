@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import Engine, Rows
+from metalearn_env.engine import Learners, Rows
 from metalearn_env.family import ONE, Array
 
 Action = Literal["relative", "absolute", "discrete"]
@@ -63,7 +63,7 @@ class ActionMap:
         self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size before its draw; its bounds
 
-    def begin(self, fresh: Engine, rows: Rows) -> None:
+    def begin(self, fresh: Learners, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
         self._center[rows] = fresh.step_size
         self._low[rows], self._high[rows] = fresh.unit / RANGE, fresh.unit * RANGE
@@ -94,7 +94,7 @@ class ActionMap:
             raise ValueError(f"a discrete action is at least 0 and below {self.choices}, not {tuple(bad.tolist())}")
         return array
 
-    def step_size(self, actions: NDArray[Any], engine: Engine, noise: Array | None = None) -> Array:
+    def step_size(self, actions: NDArray[Any], engine: Learners, noise: Array | None = None) -> Array:
         """Return the step sizes, (n,), of parsed actions; ``noise`` (n,) is the draw of the strategy "random"."""
         location = actions[:, 0]
         if self.action == "relative":

@@ -6,6 +6,7 @@ It draws nothing and decides nothing. NumPy only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,8 +25,36 @@ Rows = NDArray[np.int64]
 
 
 @dataclass
-class Engine:
-    """The state of n inner learners; to be read by all, changed by `advance` and `put` alone.
+class Learners:
+    """What is known of n inner learners, a number for each."""
+
+    horizon: NDArray[np.int64]  # (n,) inner steps of an episode
+    t: NDArray[np.int64]  # (n,) inner steps taken
+    loss: Array  # (n,)
+    signal: Array  # (n,)
+    squared_norm: Array  # (n,) |d|^2, and never zero
+    previous_squared_norm: Array  # (n,) |d_prev|^2
+    alignment: Array  # (n,) the inner product of d and d_prev
+    step_size: Array  # (n,) the last step size taken; before the first, the one to start from
+    unit: Array  # (n,) the natural step size of the task
+    reference: Array  # (n,) f*
+    initial_gap: Array  # (n,) the gap, loss - f*, at t = 0
+    gap_ratio: Array  # (n,) gap / initial gap
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Whether the horizon is reached or the run has diverged, (n,)."""
+        return (self.t >= self.horizon) | self.diverged
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether a gap has exploded or is not a number, (n,)."""
+        return ~(self.gap_ratio <= DIVERGED_AT)
+
+
+@dataclass
+class Engine(Learners):
+    """The state of n inner learners of one family; to be read by all, changed by `advance` and `put` alone.
 
     The arrays of directions are used again two steps later: keep a copy, not the array.
 
@@ -40,21 +69,9 @@ class Engine:
 
     family: TaskFamily
     task: Any  # a NamedTuple of arrays with leading axis n
-    horizon: NDArray[np.int64]  # (n,) inner steps of an episode
-    t: NDArray[np.int64]  # (n,) inner steps taken
     theta: Array  # (n, p)
-    loss: Array  # (n,)
-    signal: Array  # (n,)
     direction: Array  # (n, p); norms and inner products are of the columns that step sizes scale
     scratch: Array  # (n, p) room for the next direction
-    squared_norm: Array  # (n,) |d|^2, and never zero
-    previous_squared_norm: Array  # (n,) |d_prev|^2
-    alignment: Array  # (n,) the inner product of d and d_prev
-    step_size: Array  # (n,) the last step size taken; before the first, the one to start from
-    unit: Array  # (n,) the natural step size of the task
-    reference: Array  # (n,) f*
-    initial_gap: Array  # (n,) the gap, loss - f*, at t = 0
-    gap_ratio: Array  # (n,) gap / initial gap
 
     @classmethod
     def start(
@@ -90,12 +107,13 @@ class Engine:
     def __post_init__(self) -> None:
         self._carried = self.family.num_carried
 
-    def put(self, rows: Rows, other: Engine) -> None:
-        """Replace the learners of ``rows``, (k,), by those of ``other``, an engine of k."""
-        for mine, new in zip(self.task, other.task, strict=True):
-            mine[rows] = new
-        for name in _ARRAYS:
-            getattr(self, name)[rows] = getattr(other, name)
+    def put(self, fresh: Iterable[tuple[int, Rows, Engine]]) -> None:
+        """Replace the learners of some rows, (k,), by those of an engine of k; the number is of their family, 0."""
+        for _, rows, engine in fresh:
+            for mine, new in zip(self.task, engine.task, strict=True):
+                mine[rows] = new
+            for name in STATE:
+                getattr(self, name)[rows] = getattr(engine, name)
 
     def advance(self, step_size: Array) -> None:
         """Take one inner step of ``step_size``, (n,), with every learner."""
@@ -123,7 +141,7 @@ class Engine:
         held = np.flatnonzero(~active)
         if not held.size:
             return self.advance(step_size)
-        kept = {name: getattr(self, name)[held] for name in _ARRAYS} if keep else {}
+        kept = {name: getattr(self, name)[held] for name in STATE} if keep else {}
         self.t[held] -= 1
         self.advance(np.where(active, step_size, 0.0))
         for name, values in kept.items():
@@ -141,15 +159,10 @@ class Engine:
             loss[rows], signal[rows], spare[rows] = self.family.evaluate(task, self.theta[rows], self.t[rows])
         return Evaluation(loss, signal, spare)
 
-    @property
-    def ended(self) -> NDArray[np.bool_]:
-        """Whether the horizon is reached or the run has diverged, (n,)."""
-        return (self.t >= self.horizon) | self.diverged
-
-    @property
-    def diverged(self) -> NDArray[np.bool_]:
-        """Whether a gap has exploded or is not a number, (n,)."""
-        return ~(self.gap_ratio <= DIVERGED_AT)
+    def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
+        """Yield rows among ``rows`` and what their family tells of their ends, name -> (k,); see `TaskFamily`."""
+        if self.family.final_info_names:
+            yield rows, self.family.final_info(self.task, self.theta, rows)
 
 
 def scaled_columns(family: TaskFamily) -> slice:
@@ -157,4 +170,5 @@ def scaled_columns(family: TaskFamily) -> slice:
     return slice(family.num_parameters - family.num_carried)
 
 
-_ARRAYS = tuple(field.name for field in fields(Engine) if field.name not in ("family", "task", "scratch"))
+PER_LEARNER = tuple(field.name for field in fields(Learners))
+STATE = (*PER_LEARNER, "theta", "direction")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.family import TaskFamily
+from metalearn_env.mixture import Entry
 from metalearn_env.observations import check_observation, feature_names
 from metalearn_env.rendering import draw_rows
 from metalearn_env.session import make_session
@@ -89,15 +91,16 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     def __init__(
         self,
-        family: str | type[TaskFamily] = "LinearRegression",
+        family: str | type[TaskFamily] | None = None,
         *,
+        families: Sequence[Entry] | None = None,
         observation: str = "flat",
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
         check_observation(observation)
         check_render_mode(render_mode)
-        self.session = make_session(family, 1, options, trace=render_mode is not None)
+        self.session = make_session(family, families, 1, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
         self.observation_space = observation_space(self.session.history, observation)
         self.action_space = action_space(self.session.actions)
@@ -133,7 +136,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
         self._ended = bool(outcome.terminated[0])
         if self._ended:
             info["final_gap"] = info["gap"]
-            info |= {name: float(value[0]) for name, value in self.session.final_info(_ONE_ROW).items()}
+            for _, last in self.session.final_info(_ONE_ROW):
+                info |= {name: float(value[0]) for name, value in last.items()}
         return self._observation(), float(outcome.reward[0]), self._ended, False, info
 
     def render(self) -> NDArray[np.uint8] | None:

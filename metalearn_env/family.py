@@ -122,6 +122,9 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
         """Return what a user asks of learners that have ended, ``rows`` (k,) of n: a (k,) for each of the names."""
         return {}
 
+    def axes(self) -> dict[str, dict[str, Any]]:
+        return {}
+
     def _refuse(self, reason: str, *options: str) -> None:
         """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, is not its default."""
         for option in options:

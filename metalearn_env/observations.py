@@ -25,8 +25,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import Engine, Rows
-from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY, Array, TaskFamily
+from metalearn_env.engine import Engine, Learners, Rows
+from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
 
 Observation = Literal["flat", "dict"]
 
@@ -75,14 +75,12 @@ class Observer:
     """Keeps the observations of n learners up to date with their engine.
 
     Args:
-        family: gives the kind of the tasks.
         n: learners.
         history: inner steps remembered, H.
     """
 
-    def __init__(self, family: TaskFamily, n: int, history: int) -> None:
+    def __init__(self, n: int, history: int) -> None:
         self._columns = np.zeros((n, NUM_STATIC + len(STEP_FEATURES) * history), np.float32)
-        self._columns[:, KINDS.index(family.kind)] = 1.0
         self._logs = np.zeros((5, n))  # of signal, step size, |d|^2
         self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:, None] for bound in bounds(1))
         self._set_views()
@@ -94,16 +92,19 @@ class Observer:
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
-        descriptor = fresh.family.descriptor(fresh.task)
-        columns = np.zeros((len(rows), self._columns.shape[1] - len(KINDS)), np.float32)
-        columns[:, : descriptor.shape[1]] = np.fmin(np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND)
-        columns[:, MAX_DESCRIPTORS + 1] = np.log10(fresh.horizon)
-        self._columns[rows, len(KINDS) :] = columns
+        descriptor, kinds = fresh.family.descriptor(fresh.task), len(KINDS)
+        columns = np.zeros((len(rows), self._columns.shape[1]), np.float32)
+        columns[:, KINDS.index(fresh.family.kind)] = 1.0
+        columns[:, kinds : kinds + descriptor.shape[1]] = np.fmin(
+            np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND
+        )
+        columns[:, NUM_TASK + 1] = np.log10(fresh.horizon)
+        self._columns[rows] = columns
         logs = np.empty((3, len(rows)))
         logs[0], logs[1], logs[2] = fresh.signal, fresh.step_size, fresh.squared_norm
         self._logs[:3, rows] = np.log(np.fmax(logs, TINY))
 
-    def update(self, engine: Engine) -> None:
+    def update(self, engine: Learners) -> None:
         """Take in the inner step that the engine has just made."""
         self._progress[:] = engine.t / engine.horizon
         if self._newest.size:
@@ -119,7 +120,7 @@ class Observer:
         self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end]
         self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC : -len(STEP_FEATURES)]
 
-    def _step_features(self, engine: Engine) -> Array:
+    def _step_features(self, engine: Learners) -> Array:
         projection = engine.alignment / engine.previous_squared_norm
         logs = np.empty(self._logs.shape)
         logs[0], logs[1], logs[2], logs[4] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection

@@ -85,7 +85,7 @@ class Policy:
         header, n = self.header, len(engine.t)
         check_features(header["feature_names"], feature_names(header["history"]))
         actions, rows = ActionMap(n, header["action"], header["strategy"]), np.arange(n)
-        observer, noise = Observer(engine.family, n, header["history"]), np.random.default_rng(0)
+        observer, noise = Observer(n, header["history"]), np.random.default_rng(0)
         actions.begin(engine, rows)
         observer.begin(engine, rows)
         while True:

@@ -6,7 +6,7 @@ Drawing in blocks of a fixed size keeps it a small part of the cost of an episod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Episode(NamedTuple):
 
 
 class TaskPool:
-    """Episodes for n rows.
+    """Episodes of one family for n rows.
 
     Args:
         family: where the tasks come from; its split decides the stream.
@@ -42,31 +42,41 @@ class TaskPool:
         horizon: shortest and longest episode.
         vary_first_step: whether first steps are randomised (where the split is "train").
         noise: whether each inner step is given a normal draw.
+        block_bytes: memory for the episodes that a row has on hand.
     """
 
     def __init__(
-        self, family: TaskFamily, n: int, horizon: tuple[int, int], *, vary_first_step: bool, noise: bool
+        self,
+        family: TaskFamily,
+        n: int,
+        horizon: tuple[int, int],
+        *,
+        vary_first_step: bool,
+        noise: bool,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self._family, self._horizon, self._noise = family, horizon, noise
+        self._family, self._horizon, self._noise, self._block_bytes = family, horizon, noise, block_bytes
         self._decades = FIRST_STEP_DECADES if vary_first_step and family.split == "train" else 0.0
         self._generators: list[np.random.Generator | None] = [None] * n
+        self._seeded = np.zeros(n, np.bool_)
         self._left = np.zeros(n, np.int64)  # episodes of each row's block that are still to be handed out
         self._store: Any = None  # (n, block) records, an episode each: one look-up hands out all there is of it
 
     def seed(self, row: int, seed: int) -> None:
         """Start the stream of ``row`` anew."""
         self._generators[row] = task_generator(seed, self._family.split)
-        self._left[row] = 0
+        self._seeded[row], self._left[row] = True, 0
 
     def seeded(self, row: int) -> bool:
-        return self._generators[row] is not None
+        return bool(self._seeded[row])
 
     def take(self, rows: Rows) -> Episode:
         """Return the next episode of each of ``rows``, as views of records."""
-        used_up = rows[self._left[rows] == 0]
-        at_once = max(1, COMPLETED_AT_ONCE // self._block)
-        for first in range(0, len(used_up), at_once):
-            self._refill(used_up[first : first + at_once])
+        if not self._left[rows].all():
+            used_up = np.flatnonzero((self._left == 0) & self._seeded)  # of all rows: many are cheaper together
+            at_once = max(1, COMPLETED_AT_ONCE // self._block)
+            for first in range(0, len(used_up), at_once):
+                self._refill(used_up[first : first + at_once])
         taken = self._store[rows, self._block - self._left[rows]]
         self._left[rows] -= 1
         arrays = [taken[name] for name in self._store.dtype.names]
@@ -78,7 +88,7 @@ class TaskPool:
         trial = self._completed(self._draw(np.random.default_rng(0), 1))
         _check_shapes(self._family, trial.task)
         size = sum(array.nbytes for array in _flat(trial))
-        return int(np.clip(BLOCK_BYTES // size, 1, MAX_BLOCK))
+        return int(np.clip(self._block_bytes // size, 1, MAX_BLOCK))
 
     def _refill(self, rows: Rows) -> None:
         drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
@@ -105,6 +115,45 @@ class TaskPool:
             first_step=np.exp(self._decades * np.log(10.0) * (2.0 * uniform[1] - 1.0)),
             noise=rng.standard_normal((n, high if self._noise else 0)),
         )
+
+
+class MixedPool:
+    """Episodes of several families for n rows; of which family one is, is drawn anew for every episode.
+
+    Args:
+        pools: the episodes of each family.
+        weights: how often each family is drawn, in proportion.
+        n: rows.
+    """
+
+    def __init__(self, pools: Sequence[TaskPool], weights: Sequence[float], n: int) -> None:
+        self._pools = pools
+        self._bounds = np.cumsum(weights)[:-1] / np.sum(weights)
+        self._generators: list[np.random.Generator | None] = [None] * n
+        self._left = np.zeros(n, np.int64)
+        self._families = np.zeros((n, MAX_BLOCK), np.int64)  # of the episodes to come
+
+    def seed(self, row: int, seed: int) -> None:
+        """Start the streams of ``row`` anew."""
+        own, *others = np.random.SeedSequence(seed).spawn(1 + len(self._pools))
+        self._generators[row] = np.random.Generator(np.random.SFC64(own))
+        self._left[row] = 0
+        for pool, sequence in zip(self._pools, others, strict=True):
+            pool.seed(row, int(sequence.generate_state(1, np.uint64)[0]))
+
+    def seeded(self, row: int) -> bool:
+        return self._generators[row] is not None
+
+    def take(self, rows: Rows) -> Iterator[tuple[int, Rows, Episode]]:
+        """Yield, for each family that has a turn, its index, the rows of its next episodes, and these."""
+        for row in rows[self._left[rows] == 0]:
+            if (generator := self._generators[row]) is not None:
+                self._families[row] = np.searchsorted(self._bounds, generator.random(MAX_BLOCK), side="right")
+        self._left[rows] = np.where(self._left[rows] == 0, MAX_BLOCK, self._left[rows]) - 1
+        family = self._families[rows, self._left[rows]]
+        for index, pool in enumerate(self._pools):
+            if (of_family := rows[family == index]).size:
+                yield index, of_family, pool.take(of_family)
 
 
 def draw_tasks(family: TaskFamily, seed: int, n: int, horizon: int) -> Any:

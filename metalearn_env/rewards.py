@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from metalearn_env.engine import DIVERGED_AT, Engine
+from metalearn_env.engine import DIVERGED_AT, Learners
 from metalearn_env.family import Array
 
 Reward = Literal["log", "linear"]
@@ -32,13 +32,13 @@ def check_reward(reward: str) -> None:
         raise ValueError(f"reward is one of {', '.join(get_args(Reward))}, not {reward!r}")
 
 
-def potential(engine: Engine, reward: str) -> Array:
+def potential(engine: Learners, reward: str) -> Array:
     """Return the potential, (n,), whose fall is the reward; at its upper end where the gap is not a number."""
     if reward == "linear":
         return np.fmax(np.fmin(engine.gap_ratio, LINEAR_CAP), 0.0)
     return np.log(np.fmax(np.fmin(engine.gap_ratio, DIVERGED_AT), SMALLEST_GAP))
 
 
-def log_gap(engine: Engine) -> Array:
+def log_gap(engine: Learners) -> Array:
     """Return log(gap / initial gap), (n,), between log 1e-12 and log 1e6: what scores are made of."""
     return potential(engine, "log")

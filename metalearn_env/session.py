@@ -6,18 +6,22 @@ Both environments, and everything that replays an agent, are thin coats over thi
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
-from metalearn_env.engine import CHUNK, Engine, Rows
-from metalearn_env.families import family_class, make_family
+from metalearn_env.engine import CHUNK, Engine, Learners, Rows
+from metalearn_env.families import family_class
 from metalearn_env.family import Array, TaskFamily
+from metalearn_env.mixed_engine import MixedEngine
+from metalearn_env.mixture import Part, make_parts, typical_return
 from metalearn_env.observations import Observer
-from metalearn_env.pool import TaskPool
+from metalearn_env.pool import BLOCK_BYTES, Episode, MixedPool, TaskPool
 from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
@@ -39,11 +43,11 @@ class Trace:
     def __init__(self, n: int, longest: int) -> None:
         self.loss, self.step_size = np.full((2, n, longest + 1), np.nan)
 
-    def begin(self, engine: Engine, rows: Rows) -> None:
+    def begin(self, engine: Learners, rows: Rows) -> None:
         self.loss[rows] = self.step_size[rows] = np.nan
         self.update(engine)
 
-    def update(self, engine: Engine) -> None:
+    def update(self, engine: Learners) -> None:
         row = np.arange(len(engine.t))
         self.loss[row, engine.t], self.step_size[row, engine.t] = engine.loss, engine.step_size
 
@@ -52,7 +56,7 @@ class Session:
     """n rows of episodes.
 
     Args:
-        family: the inner problems.
+        parts: what the episodes are of: a family, or several parts.
         n: rows.
         horizon: inner steps of an episode, or a range of them.
         history: inner steps in the observation.
@@ -60,13 +64,17 @@ class Session:
         reward: "log" or "linear".
         trace: keep the losses and step sizes of every episode, to be drawn.
 
+    Attributes:
+        engine: the inner learners, from the first `begin` on.
+        reward_unit: what rewards are divided by, (n,): 1, or what the families of a mixture typically pay.
+
     Raises:
         ValueError: an option that cannot be honoured.
     """
 
     def __init__(
         self,
-        family: TaskFamily,
+        parts: TaskFamily | Sequence[Part],
         n: int,
         *,
         horizon: Range = HORIZON,
@@ -76,41 +84,90 @@ class Session:
         reward: str = "log",
         trace: bool = False,
     ) -> None:
-        low, high = as_range("horizon", horizon, minimum=1, integer=True)
+        self._horizon = as_range("horizon", horizon, minimum=1, integer=True)
         self.history = as_integer("history", history, minimum=0)
         check_reward(reward)
-        self.family, self.n, self.reward = family, n, reward
+        self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
+        self.n, self.reward = n, reward
         self.actions = ActionMap(n, action, strategy)
-        self.pool = TaskPool(family, n, (low, high), vary_first_step=strategy != "constant", noise=strategy == "random")
-        self.observer = Observer(family, n, self.history)
-        self.trace = Trace(n, high) if trace else None
-        self._potential = np.zeros(n)
+        self.pool = self._pool()
+        self.observer = Observer(n, self.history)
+        longest = max(part.horizon(self._horizon)[1] for part in self.parts)
+        self.trace = Trace(n, longest) if trace else None
+        self.reward_unit = np.ones(n)
         self.begun = False  # whether there is an engine
-        self.engine: Engine
-        self._noise: Array  # (n, longest horizon) or (n, 0)
+        self.engine: Engine | MixedEngine
+        self._potential = np.zeros(n)
+        self._noise = np.zeros((n, longest if strategy == "random" else 0))
+        self._mixed = len(self.parts) > 1 and n > 1  # at one time
+
+    def _pool(self) -> TaskPool | MixedPool:
+        strategy, share = self.actions.strategy, BLOCK_BYTES // len(self.parts)
+        pools = [
+            TaskPool(
+                part.family,
+                self.n,
+                part.horizon(self._horizon),
+                vary_first_step=strategy != "constant",
+                noise=strategy == "random",
+                block_bytes=share,
+            )
+            for part in self.parts
+        ]
+        return pools[0] if len(pools) == 1 else MixedPool(pools, [part.weight for part in self.parts], self.n)
+
+    @cached_property
+    def _reward_units(self) -> Array:
+        """What the rewards of each part are divided by; 1 where all parts are of one family."""
+        origins = {id(part.origin): part.origin for part in self.parts}
+        if len(origins) == 1:
+            return np.ones(len(self.parts))
+        horizon, reward = self._horizon[1], self.reward
+        units = {key: typical_return(family, horizon, reward) for key, family in origins.items()}
+        return np.array([units[id(part.origin)] for part in self.parts])
 
     def begin(self, rows: Rows) -> None:
         """Begin a new episode in each of ``rows``, sorted; all of them at the first call."""
-        at_once = max(1, CHUNK // self.family.num_parameters) if self.begun else self.n
+        p = max(part.family.num_parameters for part in self.parts)
+        at_once = max(1, CHUNK // p) if self.begun else self.n
         for first in range(0, len(rows), at_once):
             self._begin(rows[first : first + at_once])
-
-    def _begin(self, rows: Rows) -> None:
-        task, horizon, first_step, noise = self.pool.take(rows)
-        if self.begun and self.n > 1:
-            fresh = Engine.start(self.family, task, horizon, first_step)
-            self.engine.put(rows, fresh)
-            self._noise[rows] = noise
-        else:
-            task = task._make(map(np.ascontiguousarray, task))
-            self.engine = fresh = Engine.start(self.family, task, horizon.copy(), first_step)
-            self._noise = noise.copy()
-        self.actions.begin(fresh, rows)
-        self.observer.begin(fresh, rows)
-        self._potential[rows] = potential(fresh, self.reward)
         if self.trace is not None:
             self.trace.begin(self.engine, rows)
+
+    def _begin(self, rows: Rows) -> None:
+        fresh = [(part, some, self._started(part, some, episode)) for part, some, episode in self._episodes(rows)]
+        for part, some, engine in fresh:
+            self.actions.begin(engine, some)
+            self.observer.begin(engine, some)
+            self._potential[some] = potential(engine, self.reward)
+            self.reward_unit[some] = self._reward_units[part]
+        if self._mixed:
+            self.engine = self.engine if self.begun else MixedEngine(self.n, len(self.parts))
+            self.engine.put(fresh)
+        elif self._keeps:
+            self.engine = fresh[0][2]
+        else:
+            self.engine.put(fresh)
         self.begun = True
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether fresh learners are to be kept themselves, not to be put in the place of others."""
+        return self.n == 1 or not (self.begun or self._mixed)
+
+    def _episodes(self, rows: Rows) -> Iterator[tuple[int, Rows, Episode]]:
+        if isinstance(self.pool, MixedPool):
+            yield from self.pool.take(rows)
+        else:
+            yield 0, rows, self.pool.take(rows)
+
+    def _started(self, part: int, rows: Rows, episode: Episode) -> Engine:
+        task, horizon, first_step, noise = episode
+        self._noise[rows, : noise.shape[1]] = noise
+        if self._keeps:
+            task, horizon = task._make(map(np.ascontiguousarray, task)), horizon.copy()
+        return Engine.start(self.parts[part].family, task, horizon, first_step)
 
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
         """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
@@ -123,7 +180,8 @@ class Session:
             self._advance(self.actions.step_size(actions, self.engine, self._draw()), active, keep=False)
         self.observer.update(self.engine)
         before, self._potential = self._potential, potential(self.engine, self.reward)
-        return Outcome(before - self._potential, self.engine.ended)
+        reward = before - self._potential
+        return Outcome(reward / self.reward_unit if len(self.parts) > 1 else reward, self.engine.ended)
 
     def info(self) -> dict[str, Array]:
         """Return loss, signal, last step size and gap, (n,) each, as new arrays."""
@@ -135,11 +193,9 @@ class Session:
             "gap": engine.loss - engine.reference,
         }
 
-    def final_info(self, rows: Rows) -> dict[str, Array]:
-        """Return what the family tells of the inner runs of ``rows``, (k,), in their end: new arrays (k,)."""
-        if not self.family.final_info_names:
-            return {}
-        return self.family.final_info(self.engine.task, self.engine.theta, rows)
+    def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
+        """Yield rows among ``rows``, (k,), and what their family tells of their ends: new arrays (k,)."""
+        return self.engine.final_info(rows)
 
     def _draw(self) -> Array | None:
         if self.actions.strategy != "random":
@@ -163,19 +219,37 @@ class Session:
             self.trace.update(self.engine)
 
 
-def make_session(family: str | type[TaskFamily], n: int, options: dict[str, Any], *, trace: bool) -> Session:
-    """Return a session of ``n`` rows from the options of an environment: `SESSION_OPTIONS`, and those of the family.
+def make_session(family: Any, families: Any, n: int, options: dict[str, Any], *, trace: bool) -> Session:
+    """Return a session of ``n`` rows.
+
+    Args:
+        family: one family, or None.
+        families: several, or None; see `metalearn_env.mixture.make_parts`.
+        n: rows.
+        options: `SESSION_OPTIONS`, `PART_OPTIONS`, and of one family its own.
+        trace: see `Session`.
 
     Raises:
-        TypeError: an option that neither has.
+        TypeError: an option that there is not.
         ValueError: a value that cannot be honoured.
     """
-    known = [*ENV_OPTIONS, *(field.name for field in fields(family_class(family)) if field.init)]
+    ours = {name: options[name] for name in SESSION_OPTIONS if name in options}
+    theirs = {name: value for name, value in options.items() if name not in SESSION_OPTIONS}
+    return Session(resolved(family, families, theirs), n, **ours, trace=trace)
+
+
+def resolved(family: Any, families: Any, options: dict[str, Any]) -> tuple[Part, ...]:
+    """Return the parts of an environment from all its options but `SESSION_OPTIONS`."""
+    if (family is None) == (families is None):
+        raise ValueError(f"an environment has a family or families, not family={family!r} and families={families!r}")
+    own = ["weights"] if family is None else [field.name for field in fields(family_class(family)) if field.init]
+    known = [*dict.fromkeys((*ENV_OPTIONS, "ood", "split", *own))]
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"there is no option {name!r}{guess} (options: {', '.join(known)})")
-    ours = {name: options[name] for name in SESSION_OPTIONS if name in options}
-    theirs = {name: value for name, value in options.items() if name not in SESSION_OPTIONS}
-    return Session(make_family(family, **theirs), n, **ours, trace=trace)
+    shared = {name: options[name] for name in ("weights", "split", "ood") if name in options}
+    if family is not None:
+        families = [{"family": family, **{name: value for name, value in options.items() if name not in shared}}]
+    return make_parts(families, **shared)

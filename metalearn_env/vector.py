@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.envs import RENDER_FPS, RENDER_MODES, check_render_mode, task_seed
 from metalearn_env.family import TaskFamily
+from metalearn_env.mixture import Entry
 from metalearn_env.observations import check_observation, feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.rendering import draw_rows
@@ -39,8 +40,9 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        family: str | type[TaskFamily] = "LinearRegression",
+        family: str | type[TaskFamily] | None = None,
         *,
+        families: Sequence[Entry] | None = None,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -59,7 +61,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             "render_fps": RENDER_FPS,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.session = make_session(family, self.num_envs, options, trace=render_mode is not None)
+        self.session = make_session(family, families, self.num_envs, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
         self.single_observation_space = observation_space(self.session.history, observation)
         self.single_action_space = action_space(self.session.actions)
@@ -206,9 +208,11 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         for key, value in values.items():
             infos[key], infos[f"_{key}"] = np.where(mask, value, 0.0), mask.copy()
         if terminated is not None and (rows := np.flatnonzero(terminated)).size:
-            for key, value in {"final_gap": values["gap"][rows], **self.session.final_info(rows)}.items():
-                infos[key], infos[f"_{key}"] = np.zeros(self.num_envs), terminated.copy()
-                infos[key][rows] = value
+            told = [(rows, {"final_gap": values["gap"][rows]}), *self.session.final_info(rows)]
+            for which, last in told:
+                for key, value in last.items():
+                    infos.setdefault(key, np.zeros(self.num_envs))[which] = value
+                    infos.setdefault(f"_{key}", np.zeros(self.num_envs, np.bool_))[which] = True
         return infos
 
     def _final(self, ended: Mask, terminated: Mask, rows: NDArray[np.int64]) -> dict[str, Any]:

@@ -16,11 +16,15 @@ NAMESPACE = "MetaLearn"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``env_id`` for every registered environment: new families need no new test."""
+    """Run a test that takes ``env_id`` for every registered environment: new families need no new test.
+
+    One that takes ``family_id`` is run for those of one family.
+    """
+    ours = {env_id: spec.kwargs for env_id, spec in gym.registry.items() if spec.namespace == NAMESPACE}
     if "env_id" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "env_id", sorted(env_id for env_id, spec in gym.registry.items() if spec.namespace == NAMESPACE)
-        )
+        metafunc.parametrize("env_id", sorted(ours))
+    if "family_id" in metafunc.fixturenames:
+        metafunc.parametrize("family_id", sorted(env_id for env_id, kwargs in ours.items() if "family" in kwargs))
 
 
 @pytest.fixture(scope="session")

@@ -21,15 +21,27 @@ FLOORS = {
     **dict.fromkeys(["family"], 1),
     **dict.fromkeys(["ranges", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
     **dict.fromkeys(
-        ["designs", "clusters", "decision_process", "pool", "actions", "observations", "rewards", "rules"], 3
+        [
+            "designs",
+            "clusters",
+            "decision_process",
+            "pool",
+            "actions",
+            "observations",
+            "rewards",
+            "rules",
+            "mixed_engine",
+        ],
+        3,
     ),
     **dict.fromkeys(["processes", "gymnasium_processes", "policy", "spaces"], 4),
     **dict.fromkeys(["families"], 5),
-    **dict.fromkeys(["session", "limits", "testing"], 6),
-    **dict.fromkeys(["scoring", "rendering"], 7),
-    **dict.fromkeys(["envs", "controls"], 8),
-    **dict.fromkeys(["vector", "table"], 9),
-    **dict.fromkeys(["adapters", "", "__main__"], 10),
+    **dict.fromkeys(["mixture", "limits", "testing"], 6),
+    **dict.fromkeys(["session"], 7),
+    **dict.fromkeys(["scoring", "rendering"], 8),
+    **dict.fromkeys(["envs", "controls"], 9),
+    **dict.fromkeys(["vector", "table"], 10),
+    **dict.fromkeys(["adapters", "", "__main__"], 11),
 }
 GYMNASIUM = {
     "commandline",

@@ -118,7 +118,9 @@ def test_types_and_keys(env_id: str, options: dict[str, str]) -> None:
     assert first_info.keys() == INFO
     for _, reward, terminated, truncated, info in steps:
         assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
-        assert info.keys() == (INFO | {"final_gap", *env.session.family.final_info_names} if terminated else INFO)
+        assert info.keys() == (
+            INFO | {"final_gap", *env.session.engine.family.final_info_names} if terminated else INFO
+        )
         assert all(type(value) is float for value in info.values())
     assert steps[-1][-1]["final_gap"] == steps[-1][-1]["gap"]
 
@@ -157,7 +159,8 @@ def test_rewards_add_up_to_the_whole_improvement(env_id: str, options: dict[str,
         (_, start), *steps = play(env, seed, extreme(env, which))
         ratio = steps[-1][-1]["final_gap"] / start["gap"]
         whole = -np.log(np.clip(ratio, 1e-12, 1e6)) if options["reward"] == "log" else 1.0 - np.clip(ratio, 0.0, 10.0)
-        assert sum(step[1] for step in steps) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+        rewards = sum(step[1] for step in steps) * env.unwrapped.session.reward_unit[0]
+        assert rewards == pytest.approx(whole, rel=1e-9, abs=1e-9)
 
 
 def test_the_first_step_moves(env_id: str) -> None:
@@ -525,6 +528,6 @@ def test_close_twice(env_id: str) -> None:
 
 
 def test_there_is_no_picture_before_the_first_reset() -> None:
-    env = StepSizeEnv(render_mode="rgb_array")
+    env = StepSizeEnv("LinearRegression", render_mode="rgb_array")
     with pytest.raises(gym.error.ResetNeeded, match="reset"):
         env.render()

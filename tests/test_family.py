@@ -112,8 +112,8 @@ def hold_the_contract(family: TaskFamily) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_family_holds_the_contract(env_id: str, split: str) -> None:
-    hold_the_contract(make_family(**gym.spec(env_id).kwargs, split=split))
+def test_every_family_holds_the_contract(family_id: str, split: str) -> None:
+    hold_the_contract(make_family(**gym.spec(family_id).kwargs, split=split))
 
 
 @regressions
@@ -121,8 +121,8 @@ def test_regressions_hold_the_contract(options: dict[str, Any]) -> None:
     hold_the_contract(regression(**options))
 
 
-def test_tasks_of_one_generator_are_the_same(env_id: str) -> None:
-    family = make_family(**gym.spec(env_id).kwargs)
+def test_tasks_of_one_generator_are_the_same(family_id: str) -> None:
+    family = make_family(**gym.spec(family_id).kwargs)
     for one, other in zip(tasks(family, 5), tasks(family, 5), strict=True):
         assert np.array_equal(one, other)
     losses = [family.loss(task, family.start(task)) for task in (tasks(family, 5), tasks(family, 5, seed=1))]
@@ -479,7 +479,7 @@ def test_the_scale_of_the_objective_is_not_seen(options: dict[str, Any], factor:
 def watch(family: TaskFamily, task: Any) -> list[np.ndarray]:
     """Return what an agent that acts at random observes and is paid."""
     n, rows = len(task.minimum), np.arange(len(task.minimum))
-    engine, observer, actions = Engine.start(family, task, 12), Observer(family, n, 3), ActionMap(n)
+    engine, observer, actions = Engine.start(family, task, 12), Observer(n, 3), ActionMap(n)
     actions.begin(engine, rows)
     observer.begin(engine, rows)
     rng, seen = np.random.default_rng(0), [observer.observation()]
@@ -527,7 +527,7 @@ def test_observations_are_what_their_names_say(env_id: str) -> None:
         logs[3] = cosine
         past.insert(0, np.clip(logs, [-5, -5, -5, -1, -5], [5, 5, 5, 1, 5]))
     columns = dict(zip(env.feature_names, observation, strict=True))
-    family = env.session.family
+    family = env.session.engine.family
     descriptor = np.pad(family.descriptor(engine.task)[0], (0, 8 - len(family.descriptor_names)))
     assert [columns[f"descriptor_{index}"] for index in range(8)] == pytest.approx(descriptor, abs=1e-6)
     assert {kind: columns[f"kind_{kind}"] for kind in ("supervised", "unsupervised", "reinforcement")} == {

@@ -219,7 +219,7 @@ print(*({{"torch", "stable_baselines3", "matplotlib", "scipy", "pandas", "sklear
 def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> None:
     env = gym.make(env_id, split="test").unwrapped
     env.reset(seed=0)
-    family = env.session.family
+    family = env.session.engine.family
     task = family.complete(family.sample(np.random.default_rng(0), 6, 10))
     policy, engine = untrained(action, strategy), Engine.start(family, task, 10)
     taken = []
@@ -240,7 +240,9 @@ def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, str
     for seed in range(5):
         observation, _ = env.reset(seed=seed)
         session = env.unwrapped.session
-        engine = Engine.start(session.family, type(session.engine.task)(*map(np.copy, session.engine.task)), horizon)
+        engine = Engine.start(
+            session.engine.family, type(session.engine.task)(*map(np.copy, session.engine.task)), horizon
+        )
         steps, ended = policy.step_sizes(engine), False
         while not ended:
             observation, _, ended, _, info = env.step(policy(observation[None])[0])

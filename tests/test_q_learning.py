@@ -229,7 +229,7 @@ def test_taxi_learns_and_knows_its_states() -> None:
     pytest.importorskip("gymnasium", minversion="1.2")
     env = gym.make(ID, mdp=TAXI, split="test", horizon=30, noise=0.0)
     env.reset(seed=0)
-    family, engine = env.unwrapped.session.family, env.unwrapped.session.engine
+    family, engine = env.unwrapped.session.engine.family, env.unwrapped.session.engine
     assert family.num_parameters == 3000
     assert engine.task.pairs.tolist() == [2400.0]  # the states that can be met and are not terminal
     for _ in range(30):

@@ -154,9 +154,9 @@ def test_dai_yuan_is_two_cauchy_then_two_yuan_steps(task_set: TaskSet) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in known_controllers() if name in RULES])
-def test_rules_need_no_more_than_the_engine(env_id: str, name: str) -> None:
+def test_rules_need_no_more_than_the_engine(family_id: str, name: str) -> None:
     """Every rule runs on every family, and gives finite positive step sizes for tasks with differing histories."""
-    task_set = TaskSet(env_id, tasks=8, env_kwargs={"horizon": 10})
+    task_set = TaskSet(family_id, tasks=8, env_kwargs={"horizon": 10})
     for engine in rollout(task_set.family, task_set.task, 10, rule(name)):
         assert (engine.step_size > 0.0).all()
         assert np.isfinite(engine.step_size).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +13,13 @@ FAMILIES: dict[str, str] = {
     "Clustering": "metalearn_env.families.clustering:Clustering",
     "QLearning": "metalearn_env.families.q_learning:QLearning",
 }
+
+MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`
+
+
+def env_id(name: str) -> str:
+    """Return the id of the environment of a registered family."""
+    return f"MetaLearn/{name}-v0"
 
 
 def family_class(family: str | type[TaskFamily]) -> type[TaskFamily]:
@@ -51,3 +58,7 @@ def make_family(family: str | type[TaskFamily], **options: Any) -> TaskFamily:
         if name not in known:
             raise TypeError(f"{cls.__name__} has no option {name!r}; its options are {', '.join(known)}")
     return cls(**options)
+
+
+def beyond(family: TaskFamily, axis: str) -> TaskFamily:
+    return replace(family, split="ood", **family.axes()[axis])
