@@ -11,7 +11,7 @@ All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -37,7 +37,9 @@ LEAST_SPAN = 0.1
 LEAST_TASKS = 8
 NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
-ZOOMS, ZOOM_POINTS = 5, 9
+ZOOM = np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])  # between a point and its neighbours, whose gaps are known
+ZOOMS = 5
+TUNING_SPLITS, TUNING_TASKS, TUNING_SEED = ("train", "validation"), 256, 0
 
 
 class Row(NamedTuple):
@@ -114,6 +116,11 @@ class TaskSet:
         return np.log(np.maximum(gap / start.initial_gap, SMALLEST_GAP))
 
     @cached_property
+    def tuning(self) -> tuple[TaskSet, ...]:
+        """The tasks that controls are tuned on, the same for all of them; none is of the test split."""
+        return tuple(replace(self, split=split, tasks=TUNING_TASKS, seed=TUNING_SEED) for split in TUNING_SPLITS)
+
+    @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """The tasks on which step sizes matter, (n,); the others are dropped."""
         return self.oracle[1] - self.limit >= LEAST_SPAN
@@ -151,14 +158,19 @@ def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> It
 
 def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Array:
     """Return log(gap_T / gap_0), (n,), after a controller's run."""
-    *_, engine = rollout(family, task, horizon, controller)
+    for engine in rollout(family, task, horizon, controller):
+        if engine.ended.all():
+            break
     return log_gap(engine)
 
 
 def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, Array]:
     """Return the best constant step size of each task in units, (n,), and the final log gap it leaves, (n,).
 
-    A grid of 8 points a decade from 10^-5 to 10^3, then five times a finer grid around each task's best point.
+    A grid of 8 points a decade from 10^-5 to 10^3, then five times a finer grid around each task's best point. The gap
+    may have several minima over the step size (k-means falls into another optimum, a trajectory takes another way), so
+    the first grid cannot be thinned out, and what is found is the best of these points, not of all numbers: on
+    minibatches of Clustering a grid 8 times as dense finds a lower gap for 9 % of the tasks, worth .005 of mean S.
     """
 
     def run(multiple: Array) -> Array:
@@ -169,10 +181,10 @@ def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, A
     best, lowest = GRID[gaps.argmin(axis=0)], gaps.min(axis=0)
     width = np.log(GRID[1] / GRID[0])
     for _ in range(ZOOMS):
-        candidates = best * np.exp(np.linspace(-width, width, ZOOM_POINTS))[:, None]
+        candidates = best * np.exp(width * ZOOM)[:, None]
         gaps = np.stack([run(candidate) for candidate in candidates])
         better = gaps.min(axis=0) < lowest
         best = np.where(better, np.take_along_axis(candidates, gaps.argmin(axis=0)[None], 0)[0], best)
         lowest = np.minimum(gaps.min(axis=0), lowest)
-        width /= (ZOOM_POINTS - 1) / 2
+        width *= ZOOM[-1] - ZOOM[-2]
     return best, lowest

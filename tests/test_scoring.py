@@ -14,13 +14,14 @@ import pytest
 
 from metalearn_env import TaskFamily, families, register_family
 from metalearn_env.__main__ import main
-from metalearn_env.controls import CONTROLS, tuned
+from metalearn_env.controls import CONTROLS, best_first_step, tuned
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy
+from metalearn_env.rewards import log_gap
 from metalearn_env.rules import RULES, rule
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
-from metalearn_env.scoring import TaskSet, best_constant, final_log_gap, rollout
+from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, rollout
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 from metalearn_env.table import contender, known_controllers, policies, score
 
@@ -96,6 +97,36 @@ def test_the_tuned_step_is_best_on_validation_tasks_and_sees_no_others(task_set:
     assert iqm(first) >= max(iqm(first * factor) for factor in (0.5, 0.75, 1.34, 2.0))
     engine = Engine.start(task_set.family, task_set.task, 20)
     assert np.array_equal(next(rule_found(engine)), first * engine.unit)
+
+
+@pytest.mark.parametrize("name", ["constant", "linear"])
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_thinned_grid_finds_what_the_whole_one_does(family: str, name: str) -> None:
+    """The interquartile mean has one maximum over the first step, so tuning is no weaker for trying fewer of them."""
+    task_set = TaskSet(f"MetaLearn/{family}-v0", env_kwargs={"horizon": 10})
+
+    def iqm(first: float) -> float:
+        rule_tried = schedule(first * shape(name, 10))
+        reached = [final_log_gap(tasks.family, tasks.task, 10, rule_tried) for tasks in task_set.tuning]
+        return float(interquartile_mean(np.concatenate(list(map(TaskSet.scores, task_set.tuning, reached)))))
+
+    assert best_first_step(task_set, name) == max((iqm(float(first)), float(first)) for first in GRID[8:57])
+
+
+def test_tuning_tasks_are_drawn_once_and_none_is_of_the_test_split(task_set: TaskSet) -> None:
+    assert task_set.tuning is task_set.tuning
+    assert [(tasks.split, tasks.tasks) for tasks in task_set.tuning] == [("train", 256), ("validation", 256)]
+    assert all(tasks.env_kwargs == task_set.env_kwargs for tasks in task_set.tuning)
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_run_that_is_cut_short_ends_as_the_whole_one(name: str) -> None:
+    """Where all learners have diverged, nothing changes any more."""
+    task_set = TaskSet(f"MetaLearn/{name}-v0", tasks=8)
+    family, task = task_set.family, task_set.task
+    for multiple in (1.0, 30.0, 1e3):
+        *_, engine = rollout(family, task, 50, schedule(np.full(50, multiple)))
+        assert np.array_equal(final_log_gap(family, task, 50, schedule(np.full(50, multiple))), log_gap(engine))
 
 
 @pytest.mark.parametrize("name", SHAPES)
