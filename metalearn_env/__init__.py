@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 
-from metalearn_env.families import FAMILIES, MIXTURE, env_id
+from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.family import Evaluation, TaskFamily
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ def register_family(name: str, path: str) -> str:
 
 
 def _register(name: str, **kwargs: Any) -> str:
-    if (registered := env_id(name)) not in gymnasium.registry:
+    if (registered := id_of(name)) not in gymnasium.registry:
         gymnasium.register(
             id=registered,
             entry_point="metalearn_env.envs:StepSizeEnv",

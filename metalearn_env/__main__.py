@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metalearn_env.commandline import check_writable, key_value, run
-from metalearn_env.families import FAMILIES, MIXTURE, env_id
-from metalearn_env.scoring import TaskSet
+from metalearn_env.families import FAMILIES, MIXTURE, id_of
+from metalearn_env.scoring import task_sets
 from metalearn_env.table import contender, formatted, known_controllers, score
 
 
@@ -20,16 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(_: argparse.Namespace) -> None:
-    print("environments:", *map(env_id, [*FAMILIES, MIXTURE]), sep="\n  ")
+    print("environments:", *map(id_of, [*FAMILIES, MIXTURE]), sep="\n  ")
     print("controllers:", *known_controllers(), sep="\n  ")
 
 
 def _score(options: argparse.Namespace) -> None:
     if options.json is not None:
         check_writable(options.json)
-    task_set = TaskSet(options.env, options.split, options.tasks, options.seed, dict(options.env_kwargs))
+    sets = task_sets(options.env, options.split, options.tasks, options.seed, dict(options.env_kwargs))
     contenders = [contender(name) for name in options.controllers or known_controllers()]
-    result = score(task_set, contenders, show_progress=True)
+    result = {"env": options.env, "env_kwargs": dict(options.env_kwargs), **score(sets, contenders, show_progress=True)}
     print(formatted(result))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

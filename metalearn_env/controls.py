@@ -57,8 +57,9 @@ def best_first_step(task_set: TaskSet, name: str) -> tuple[float, float]:
     """Return the interquartile mean of S on the tuning tasks that a shape reaches at its best, and the first step."""
 
     def reached(index: int) -> float:
-        rule = schedule(GRID[index] * shape(name, task_set.horizon))
-        return float(interquartile_mean(np.concatenate([tasks.scores(run(rule, tasks)) for tasks in task_set.tuning])))
+        seen = task_set.tuning
+        rule = schedule(GRID[index] * shape(name, seen[0].horizon))
+        return float(interquartile_mean(np.concatenate([tasks.scores(run(rule, tasks)) for tasks in seen])))
 
     tried = {index: reached(index) for index in range(0, len(GRID), STRIDES[0])}
     for stride in STRIDES[1:]:

@@ -10,7 +10,7 @@ All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -21,21 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.engine import Engine
-from metalearn_env.families import make_family
+from metalearn_env.families import FAMILIES, id_of
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.limits import limit_loss
+from metalearn_env.mixture import Entry, Part
 from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
 from metalearn_env.rewards import SMALLEST_GAP, log_gap
 from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session
+from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session, resolved
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
-NOT_OF_FAMILY = (*SESSION_OPTIONS, "observation")
+NOT_OF_PARTS = (*SESSION_OPTIONS, "observation")
 GRID = np.logspace(-5, 3, 65)  # step sizes in units
 ZOOM = np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])  # between a point and its neighbours, whose gaps are known
 ZOOMS = 5
@@ -55,11 +56,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TaskSet:
-    """Tasks to score on.
+    """Tasks of one family to score on.
 
     Args:
         env_id: a registered id, or ``"module:id"``.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or, with an axis ``ood`` among ``env_kwargs``, "ood".
         tasks: how many, at least 8.
         seed: of the tasks.
         env_kwargs: what ``gym.make`` takes for the id.
@@ -81,23 +82,25 @@ class TaskSet:
         if "split" in options:
             raise ValueError(f"split is not among env_kwargs; it is {self.split!r} here")
         check_observation(options.get("observation", "flat"))
-        Session(self.family, 1, **{name: options[name] for name in SESSION_OPTIONS if name in options})
+        Session([self.part], 1, **{name: options[name] for name in SESSION_OPTIONS if name in options})
 
     @property
     def horizon(self) -> int:
         """The inner steps of an episode, the most there are if the environment has a range of them."""
-        longest: int = as_range("horizon", (self.env_kwargs or {}).get("horizon", HORIZON), minimum=1, integer=True)[1]
-        return longest
+        asked = (self.env_kwargs or {}).get("horizon", HORIZON)
+        return self.part.horizon(as_range("horizon", asked, minimum=1, integer=True))[1]
 
     @cached_property
+    def part(self) -> Part:
+        """The only part of the environment, see `metalearn_env.mixture`."""
+        parts = _parts(self.env_id, self.split, self.env_kwargs)
+        if len(parts) > 1:
+            raise ValueError(f"tasks are of one family and axis; {self.env_id} has {len(parts)}: take `task_sets`")
+        return parts[0]
+
+    @property
     def family(self) -> TaskFamily:
-        module, _, name = self.env_id.rpartition(":")
-        if module:
-            import_module(module)
-        options = {**gym.spec(name).kwargs, **(self.env_kwargs or {}), "split": self.split}
-        if "family" not in options:
-            raise ValueError(f"{self.env_id} is not an environment of a task family")
-        return make_family(**{name: value for name, value in options.items() if name not in NOT_OF_FAMILY})
+        return self.part.family
 
     @cached_property
     def task(self) -> Any:
@@ -117,8 +120,10 @@ class TaskSet:
 
     @cached_property
     def tuning(self) -> tuple[TaskSet, ...]:
-        """The tasks that controls are tuned on, the same for all of them; none is of the test split."""
-        return tuple(replace(self, split=split, tasks=TUNING_TASKS, seed=TUNING_SEED) for split in TUNING_SPLITS)
+        """The tasks that controls are tuned on, the same for all of them; none is of the test split or moved."""
+        kwargs = {name: value for name, value in (self.env_kwargs or {}).items() if name != "ood"}
+        tasks = replace(self, tasks=TUNING_TASKS, seed=TUNING_SEED, split=TUNING_SPLITS[0], env_kwargs=kwargs)
+        return tuple(replace(tasks, split=split) for split in TUNING_SPLITS)
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -130,20 +135,71 @@ class TaskSet:
         zero, one = self.oracle[1][self.counted], self.limit[self.counted]
         return (zero - final_log_gap[..., self.counted]) / (zero - one)
 
-    def row(self, controller: str, kind: str, final_log_gap: Array) -> Row:
-        """Return the line of a table for final log gaps (runs, n).
 
-        Raises:
-            ValueError: fewer than 8 tasks count.
-        """
-        if self.counted.sum() < LEAST_TASKS:
+def task_sets(
+    env_id: str, split: str = "test", tasks: int = 256, seed: int = 0, env_kwargs: Mapping[str, Any] | None = None
+) -> list[TaskSet]:
+    """Return the tasks to score on for an environment of any number of families: a set for each, and for each axis.
+
+    Raises:
+        ValueError, TypeError: see `TaskSet`.
+    """
+    kwargs = dict(env_kwargs or {})
+    parts, families = _parts(env_id, split, kwargs), _options(env_id, kwargs).get("families")
+    if len(parts) == 1:
+        return [TaskSet(env_id, split, tasks, seed, kwargs)]
+    if families is None or len(families) == 1:
+        return [TaskSet(env_id, split, tasks, seed, {**kwargs, "ood": part.axis}) for part in parts]
+    shared = {name: value for name, value in kwargs.items() if name not in ("families", "weights")}
+    sets = []
+    for entry in families:
+        alone, own = _alone(env_id, entry)
+        sets += task_sets(alone, split, tasks, seed, {**shared, **own})
+    return sets
+
+
+def score_row(controller: str, kind: str, sets: Sequence[TaskSet], final_log_gaps: Sequence[Array]) -> Row:
+    """Return the line of a table for the final log gaps (runs, n) on each of some task sets, all of the same weight.
+
+    Raises:
+        ValueError: fewer than 8 tasks of a set count.
+    """
+    for task_set in sets:
+        if (counted := task_set.counted.sum()) < LEAST_TASKS:
             raise ValueError(
-                f"{self.counted.sum()} of {self.tasks} tasks have a limit {LEAST_SPAN} in log gap below their best "
-                f"constant step; a score needs {LEAST_TASKS}"
+                f"{counted} of {task_set.tasks} tasks of {task_set.env_id} have a limit {LEAST_SPAN} in log gap below "
+                f"their best constant step; a score needs {LEAST_TASKS}"
             )
-        scores = self.scores(final_log_gap)
-        diverged = float((final_log_gap > 0.0).mean())
-        return Row(controller, kind, float(interquartile_mean(scores.ravel())), *bootstrap_interval(scores), diverged)
+    scores = [task_set.scores(gaps) for task_set, gaps in zip(sets, final_log_gaps, strict=True)]
+    iqm = np.mean([interquartile_mean(of_set.ravel()) for of_set in scores])
+    diverged = np.mean([(gaps > 0.0).mean() for gaps in final_log_gaps])
+    return Row(controller, kind, float(iqm), *bootstrap_interval(*scores), float(diverged))
+
+
+def _options(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all keyword arguments that an environment is made with, those of its registration included."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        import_module(module)
+    options = {**gym.spec(name).kwargs, **env_kwargs}
+    if "family" not in options and "families" not in options:
+        raise ValueError(f"{env_id} is not an environment of a task family")
+    return options
+
+
+def _parts(env_id: str, split: str, env_kwargs: Mapping[str, Any] | None) -> tuple[Part, ...]:
+    options = {**_options(env_id, env_kwargs or {}), "split": split}
+    family, families = options.pop("family", None), options.pop("families", None)
+    return resolved(family, families, {name: options[name] for name in options if name not in NOT_OF_PARTS})
+
+
+def _alone(env_id: str, entry: Entry) -> tuple[str, dict[str, Any]]:
+    """Return the id and the options of an environment of one entry of a mixture."""
+    options = dict(entry) if isinstance(entry, Mapping) else {"family": entry}
+    family = options.pop("family")
+    if isinstance(family, str) and family in FAMILIES:
+        return id_of(family), options
+    return env_id, {"families": [entry]}
 
 
 def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[Engine]:

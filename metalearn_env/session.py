@@ -27,6 +27,7 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward")
+PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
 
@@ -239,17 +240,18 @@ def make_session(family: Any, families: Any, n: int, options: dict[str, Any], *,
 
 
 def resolved(family: Any, families: Any, options: dict[str, Any]) -> tuple[Part, ...]:
-    """Return the parts of an environment from all its options but `SESSION_OPTIONS`."""
+    """Return the parts of an environment from all its options but `SESSION_OPTIONS`; see `make_session`."""
     if (family is None) == (families is None):
         raise ValueError(f"an environment has a family or families, not family={family!r} and families={families!r}")
     own = ["weights"] if family is None else [field.name for field in fields(family_class(family)) if field.init]
-    known = [*dict.fromkeys((*ENV_OPTIONS, "ood", "split", *own))]
+    accepted = {"split", "ood", *own}
     for name in options:
-        if name not in known:
+        if name not in accepted:
+            known = [*dict.fromkeys((*ENV_OPTIONS, "split", "ood", *own))]
             close = difflib.get_close_matches(name, known, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"there is no option {name!r}{guess} (options: {', '.join(known)})")
-    shared = {name: options[name] for name in ("weights", "split", "ood") if name in options}
+            raise TypeError(f"there is no option {name!r} here{guess} (options: {', '.join(known)})")
+    shared = {name: value for name, value in options.items() if name in PART_OPTIONS}
     if family is not None:
         families = [{"family": family, **{name: value for name, value in options.items() if name not in shared}}]
     return make_parts(families, **shared)

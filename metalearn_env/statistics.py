@@ -21,17 +21,17 @@ def interquartile_mean(scores: Array) -> Array:
     return kept.mean(axis=-1)
 
 
-def bootstrap_interval(scores: Array, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile interval of the interquartile mean of scores (runs, tasks).
+def bootstrap_interval(*scores: Array, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile interval of the interquartile mean of scores (runs, tasks), or of the mean of several.
 
-    Runs and tasks are both resampled, so the interval speaks of new training seeds and new tasks.
+    Runs and tasks are both resampled, so the interval speaks of new training seeds and new tasks; each of several sets
+    of scores keeps its number of tasks.
     """
     rng = np.random.default_rng(seed)
-    runs, tasks = scores.shape
-    means = []
+    runs, means = len(scores[0]), []
     for _ in range(REPLICATES // CHUNK):
         run = rng.integers(runs, size=(CHUNK, runs, 1))
-        task = rng.integers(tasks, size=(CHUNK, 1, tasks))
-        means.append(interquartile_mean(scores[run, task].reshape(CHUNK, -1)))
+        parts = [of_set[run, rng.integers(of_set.shape[1], size=(CHUNK, 1, of_set.shape[1]))] for of_set in scores]
+        means.append(np.mean([interquartile_mean(part.reshape(CHUNK, -1)) for part in parts], axis=0))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

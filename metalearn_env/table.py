@@ -14,7 +14,7 @@ from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, check_features, load
 from metalearn_env.progress import progress
 from metalearn_env.rules import RULES, rule
-from metalearn_env.scoring import Row, TaskSet
+from metalearn_env.scoring import TaskSet, score_row
 
 Contender = tuple[str, str, Callable[[TaskSet], Array]]  # name, kind, final log gaps (n,) or (runs, n)
 
@@ -65,31 +65,54 @@ def run_policy(policy: Policy, task_set: TaskSet) -> Array:
     return run(policy.step_sizes, task_set)
 
 
-def score(task_set: TaskSet, contenders: Sequence[Contender], *, show_progress: bool = False) -> dict[str, Any]:
+def score(
+    task_sets: TaskSet | Sequence[TaskSet], contenders: Sequence[Contender], *, show_progress: bool = False
+) -> dict[str, Any]:
     """Score contenders on the same tasks.
+
+    Args:
+        task_sets: tasks, or several sets of them, each of the same weight.
+        contenders: see `contender` and `policies`.
+        show_progress: draw a progress bar.
 
     Returns:
         ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows"}``, a row for each contender with
-        controller, kind, iqm, low, high (95 % interval) and diverged (rate).
+        controller, kind, iqm, low, high (95 % interval) and diverged (rate). Of several sets there is a list of such
+        tables, ``"parts"``, beside ``{"split", "tasks", "seed", "dropped", "rows"}`` of all, whose iqm is the mean.
     """
-    rows: list[Row] = []
-    for name, kind, reach in progress(contenders, f"scoring {task_set.env_id}", show=show_progress):
-        rows.append(task_set.row(name, kind, np.atleast_2d(reach(task_set))))
+    sets = [task_sets] if isinstance(task_sets, TaskSet) else list(task_sets)
+    gaps: list[list[Array]] = [[] for _ in contenders]
+    work = [(index, task_set) for task_set in sets for index in range(len(contenders))]
+    for index, task_set in progress(work, f"scoring {sets[0].split} tasks", show=show_progress):
+        gaps[index].append(np.atleast_2d(contenders[index][2](task_set)))
+    tables = [
+        {
+            "env": task_set.env_id,
+            "env_kwargs": dict(task_set.env_kwargs or {}),
+            **_table([task_set], contenders, [[of_sets[index]] for of_sets in gaps]),
+        }
+        for index, task_set in enumerate(sets)
+    ]
+    return tables[0] if len(sets) == 1 else {**_table(sets, contenders, gaps), "parts": tables}
+
+
+def _table(sets: Sequence[TaskSet], contenders: Sequence[Contender], gaps: Sequence[Sequence[Array]]) -> dict[str, Any]:
+    rows = [score_row(name, kind, sets, of_sets) for (name, kind, _), of_sets in zip(contenders, gaps, strict=True)]
     return {
-        "env": task_set.env_id,
-        "env_kwargs": dict(task_set.env_kwargs or {}),
-        "split": task_set.split,
-        "tasks": task_set.tasks,
-        "seed": task_set.seed,
-        "dropped": int((~task_set.counted).sum()),
+        "split": sets[0].split,
+        "tasks": sum(task_set.tasks for task_set in sets),
+        "seed": sets[0].seed,
+        "dropped": sum(int((~task_set.counted).sum()) for task_set in sets),
         "rows": [row._asdict() for row in rows],
     }
 
 
 def formatted(result: dict[str, Any]) -> str:
-    """Return a score as a table of text."""
-    options = " ".join(f"{key}:{value}" for key, value in result["env_kwargs"].items())
-    title = f"{result['env']} {options} ({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
+    """Return a score as text: a table for each set of tasks, and one of their means if there are several."""
+    parts = result.get("parts", [])
+    options = " ".join(f"{key}:{value}" for key, value in result.get("env_kwargs", {}).items())
+    mean = f"mean of {len(parts)} tables" if parts else ""
+    title = f"{result.get('env', '')} {options} {mean} ({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
     lines = [
         " ".join(title.split()),
         f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}",
@@ -99,4 +122,4 @@ def formatted(result: dict[str, Any]) -> str:
         lines.append(
             f"{row['controller']:<20} {row['kind']:<8} {row['iqm']:>7.3f}   {interval:<18} {row['diverged']:>7.1%}"
         )
-    return "\n".join(lines)
+    return "\n\n".join([*map(formatted, parts), "\n".join(lines)])

@@ -21,7 +21,7 @@ from metalearn_env.policy import Policy
 from metalearn_env.rewards import log_gap
 from metalearn_env.rules import RULES, rule
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
-from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, rollout
+from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, rollout, score_row, task_sets
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 from metalearn_env.table import contender, known_controllers, policies, score
 
@@ -144,7 +144,7 @@ def test_learners_that_diverged_stay_where_they_are(task_set: TaskSet) -> None:
     assert len(losses) == 21
     ended = [bool(np.array_equal(losses[-1], loss)) for loss in losses]
     assert ended.index(True) < 10
-    row = task_set.row("huge", "control", final_log_gap(task_set.family, task_set.task, 20, huge)[None])
+    row = score_row("huge", "control", [task_set], [final_log_gap(task_set.family, task_set.task, 20, huge)[None]])
     assert row.diverged == 1.0
 
 

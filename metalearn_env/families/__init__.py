@@ -17,7 +17,7 @@ FAMILIES: dict[str, str] = {
 MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`
 
 
-def env_id(name: str) -> str:
+def id_of(name: str) -> str:
     """Return the id of the environment of a registered family."""
     return f"MetaLearn/{name}-v0"
 
