@@ -17,7 +17,7 @@ from agents.pictures import draw_episode, draw_training
 from agents.training import POLICY
 from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.policy import Policy, load
-from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.table import contender, formatted, known_controllers, policies, score
 
 SYNTHETIC = ("spectrum", "dimension", "conditioning", "noise")  # of which a data set leaves no choice
@@ -65,17 +65,18 @@ def main(args: Args) -> None:
     files = [folder / POLICY for folder in args.runs]
     trained = [load(file) for file in files]
     check_alike(trained)
-    sets = task_sets(args, trained[0])
+    kinds = kinds_of_tasks(args, trained[0])
     names = known_controllers()
     contenders = [*map(contender, names[:-1]), policies("trained-agent", files), contender(names[-1])]
-    results = [score(task_set, contenders, show_progress=True) for task_set in sets]
+    env = args.env or trained[0].header["env"]
+    results = [{"env": env, "env_kwargs": {}, **score(sets, contenders, show_progress=True)} for sets in kinds]
     print("\n\n".join(map(formatted, results)))
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
     if args.plot is not None:
-        draw_training(args.runs, sets[0], args.plot)
+        draw_training(args.runs, kinds[0], args.plot)
     if args.episode is not None:
-        draw_episode(trained[0], sets[0], args.episode)
+        draw_episode(trained[0], kinds[0], args.episode)
 
 
 def check_alike(trained: Sequence[Policy]) -> None:
@@ -88,12 +89,15 @@ def check_alike(trained: Sequence[Policy]) -> None:
             raise ValueError(f"the runs are of one agent, trained with other seeds; their {name} differ: {values}")
 
 
-def task_sets(args: Args, policy: Policy) -> list[TaskSet]:
-    """Return the tasks of the environment, and those of each data set with the same options as far as it has them."""
+def kinds_of_tasks(args: Args, policy: Policy) -> list[list[TaskSet]]:
+    """Return the tasks of the environment, and those of each data set with the same options as far as it has them.
+
+    A kind is several sets of tasks if the environment has several families.
+    """
     options = dict(key_value(text) for text in args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
     of_data = {name: value for name, value in options.items() if name not in SYNTHETIC}
     kinds = [options, *({**of_data, "dataset": name} for name in args.datasets)]
-    return [TaskSet(args.env or policy.header["env"], args.split, args.tasks, args.seed, kind) for kind in kinds]
+    return [task_sets(args.env or policy.header["env"], args.split, args.tasks, args.seed, kind) for kind in kinds]
 
 
 if __name__ == "__main__":

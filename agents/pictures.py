@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from agents.training import RUN, read_returns, read_scores
 from metalearn_env.policy import Policy
-from metalearn_env.rendering import episode_figure
+from metalearn_env.rendering import draw_curves
 from metalearn_env.rewards import SMALLEST_GAP
 from metalearn_env.rules import Rule, rule
 from metalearn_env.rules.schedules import schedule
@@ -22,7 +22,7 @@ from metalearn_env.table import contender, score
 SHOWN = ("tuned-constant", "oracle-constant", "bb1", "dai-yuan")
 
 
-def draw_training(runs: Sequence[Path], task_set: TaskSet, path: Path) -> None:
+def draw_training(runs: Sequence[Path], sets: Sequence[TaskSet], path: Path) -> None:
     """Draw return and validation score over environment steps, and the scores of SHOWN on the same validation tasks."""
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -32,7 +32,7 @@ def draw_training(runs: Sequence[Path], task_set: TaskSet, path: Path) -> None:
     left.set(title="training", xlabel="environment steps", ylabel="mean return of an episode")
     right.set(title="score on validation tasks", xlabel="environment steps", ylabel="interquartile mean of S")
     tasks = json.loads((runs[0] / RUN).read_text())["validation_tasks"]
-    validation = replace(task_set, split="validation", tasks=tasks, seed=0)
+    validation = [replace(task_set, split="validation", tasks=tasks, seed=0) for task_set in sets]
     for index, row in enumerate(score(validation, [contender(name) for name in SHOWN])["rows"]):
         right.axhline(row["iqm"], color=f"C{index + 1}", linestyle="--", linewidth=1, label=row["controller"])
     for axes in (left, right):
@@ -41,21 +41,30 @@ def draw_training(runs: Sequence[Path], task_set: TaskSet, path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_episode(policy: Policy, task_set: TaskSet, path: Path) -> None:
-    """Draw gaps and step sizes on one task, the one on which the agent's score is the median."""
+def draw_episode(policy: Policy, sets: Sequence[TaskSet], path: Path) -> None:
+    """Draw gaps and step sizes on one task of each set, the one on which the agent's score is the median."""
+    figure = Figure(figsize=(8.0, 3.6 * len(sets)), dpi=100, layout="constrained")
+    panels = figure.subplots(len(sets), 2, squeeze=False)
+    for (left, right), task_set in zip(panels, sets, strict=True):
+        draw_curves(left, right, _curves(policy, task_set), task_set.horizon, "gap / first gap")
+        left.set_title(f"{type(task_set.family).__name__}: {left.get_title()}")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.savefig(path)
+
+
+def _curves(policy: Policy, task_set: TaskSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return name -> (gaps, step sizes in units), each (T + 1,), on the task of the agent's median score."""
     best, _ = task_set.oracle
-    constant = schedule(np.broadcast_to(best, (task_set.horizon, task_set.tasks)))
     controllers: dict[str, Rule] = {
         "trained agent": policy.step_sizes,
-        "best constant in hindsight": constant,
+        "best constant in hindsight": schedule(np.broadcast_to(best, (task_set.horizon, task_set.tasks))),
         "Barzilai-Borwein": rule("bb1"),
         "Dai-Yuan": rule("dai-yuan"),
     }
     runs = {name: _run(task_set, controller) for name, controller in controllers.items()}
     scores = task_set.scores(np.log(np.maximum(runs["trained agent"][0][-1], SMALLEST_GAP)))
     row = np.flatnonzero(task_set.counted)[np.argsort(scores)[len(scores) // 2]]
-    curves = {name: (ratio[:, row], step[:, row]) for name, (ratio, step) in runs.items()}
-    episode_figure(curves, task_set.horizon, "gap / first gap").savefig(path)
+    return {name: (ratio[:, row], step[:, row]) for name, (ratio, step) in runs.items()}
 
 
 def _run(task_set: TaskSet, controller: Rule) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
-from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring import task_sets
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Args:
     validate_every: int = 100_000
     """environment steps between scores on validation tasks"""
     validation_tasks: int = 128
-    """how many of them"""
+    """how many of them, of each family"""
     num_envs: int = 256
     """rows of the vector environment"""
     n_steps: int = 50
@@ -84,7 +84,7 @@ def main(args: Args) -> None:
     """
     options = dict(key_value(text) for text in args.env_kwargs)
     begun = check_run(args)
-    validation = TaskSet(args.env, "validation", args.validation_tasks, 0, options)
+    validation = task_sets(args.env, "validation", args.validation_tasks, 0, options)
     model = resumed(args, options) if args.resume else new_model(args, options)
     if args.steps <= model.num_timesteps:
         raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {args.steps}")

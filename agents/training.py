@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from tqdm import tqdm
 
 from agents.export import export
 from metalearn_env.policy import load
-from metalearn_env.scoring import TaskSet, final_log_gap
+from metalearn_env.scoring import TaskSet
 from metalearn_env.statistics import interquartile_mean
+from metalearn_env.table import run_policy
 
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"
@@ -50,15 +52,15 @@ class Validation(BaseCallback):
     """Score the agent on validation tasks every ``every`` steps, and export the best so far.
 
     Args:
-        tasks: what to score on.
+        sets: what to score on; of several sets the mean counts.
         every: environment steps between scores.
         folder: the run; ``validation.csv`` and ``policy.safetensors`` are written there.
         header: what the policy file is to say of itself.
     """
 
-    def __init__(self, tasks: TaskSet, every: int, folder: Path, header: dict[str, Any]) -> None:
+    def __init__(self, sets: Sequence[TaskSet], every: int, folder: Path, header: dict[str, Any]) -> None:
         super().__init__()
-        self._tasks, self._every, self._folder, self._header = tasks, every, folder, header
+        self._sets, self._every, self._folder, self._header = sets, every, folder, header
         self._next, self._best = 0, -np.inf
         if (folder / POLICY).exists():
             self._best = load(folder / POLICY).header["validation_iqm"]
@@ -84,9 +86,8 @@ class Validation(BaseCallback):
 
     def _score(self) -> None:
         policy = export(self.model, self._header)
-        tasks = self._tasks
-        reached = final_log_gap(tasks.family, tasks.task, tasks.horizon, policy.step_sizes)
-        iqm = float(interquartile_mean(tasks.scores(reached)))
+        reached = [(tasks, run_policy(policy, tasks)) for tasks in self._sets]
+        iqm = float(np.mean([interquartile_mean(tasks.scores(gaps)) for tasks, gaps in reached]))
         if iqm > self._best:
             policy.header["validation_iqm"], policy.header["steps"] = round(iqm, 4), self.num_timesteps
             policy.save(self._folder / POLICY)

@@ -12,7 +12,10 @@ from metalearn_env.family import Array
 from metalearn_env.session import Session
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Curves = dict[str, tuple[Array, Array]]
 
 SIZE, DPI = (8.0, 3.6), 100
 
@@ -36,17 +39,24 @@ def draw_rows(session: Session) -> list[NDArray[np.uint8]]:
     return pictures
 
 
-def episode_figure(curves: dict[str, tuple[Array, Array]], horizon: int, quantity: str = "loss - f*") -> Figure:
-    """Draw inner runs on the same task side by side.
+def episode_figure(curves: Curves, horizon: int) -> Figure:
+    """Return a picture of inner runs on the same task; see `draw_curves`."""
+    figure = _figure()
+    left, right = figure.subplots(1, 2)
+    draw_curves(left, right, curves, horizon)
+    return figure
+
+
+def draw_curves(left: Axes, right: Axes, curves: Curves, horizon: int, quantity: str = "loss - f*") -> None:
+    """Draw the gaps of inner runs on the same task to the ``left`` and their step sizes to the ``right``.
 
     Args:
+        left, right: axes.
         curves: name -> (gaps, step sizes in units of the task), each (steps so far + 1,), NaN where there are none;
             the step size at t = 0 is the one to start from.
         horizon: inner steps of the episode.
         quantity: what the gaps are, for the axis.
     """
-    figure = _figure()
-    left, right = figure.subplots(1, 2)
     for name, (gap, step_size) in curves.items():
         left.plot(np.where(gap > 0, gap, np.nan), label=name)
         right.plot(step_size, marker=".", label=name)
@@ -56,9 +66,6 @@ def episode_figure(curves: dict[str, tuple[Array, Array]], horizon: int, quantit
         axes.set_xlim(0, horizon)
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
-    if len(curves) > 1:
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
-    return figure
 
 
 def as_pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -112,7 +112,8 @@ def formatted(result: dict[str, Any]) -> str:
     parts = result.get("parts", [])
     options = " ".join(f"{key}:{value}" for key, value in result.get("env_kwargs", {}).items())
     mean = f"mean of {len(parts)} tables" if parts else ""
-    title = f"{result.get('env', '')} {options} {mean} ({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
+    counts = f"({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
+    title = f"{result.get('env', '')} {options} {mean} {counts}"
     lines = [
         " ".join(title.split()),
         f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}",
