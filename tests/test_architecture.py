@@ -19,11 +19,12 @@ NAME = "metalearn_env"
 FLOORS = {
     **dict.fromkeys(["splits", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
-    **dict.fromkeys(["ranges", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
     **dict.fromkeys(
-        ["designs", "clusters", "decision_process", "pool", "actions", "observations", "rewards", "rules"], 3
+        ["designs", "clusters", "processes", "decision_process", "pool", "actions", "observations", "rewards", "rules"],
+        3,
     ),
-    **dict.fromkeys(["processes", "gymnasium_processes", "policy", "spaces"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces"], 4),
     **dict.fromkeys(["families"], 5),
     **dict.fromkeys(["session", "limits", "testing"], 6),
     **dict.fromkeys(["scoring", "rendering"], 7),
