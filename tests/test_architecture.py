@@ -17,7 +17,7 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "progress", "commandline"], 0),
+    **dict.fromkeys(["splits", "moves", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
     **dict.fromkeys(

@@ -20,7 +20,7 @@ from metalearn_env.rewards import potential
 from metalearn_env.rules import rule
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import best_constant, final_log_gap
-from metalearn_env.splits import SPLITS, split_rows
+from metalearn_env.splits import ROW_SPLITS, SPLITS, split_rows
 
 REGRESSIONS: dict[str, dict[str, Any]] = {
     "gaussian": {"spectrum": "gaussian"},
@@ -189,7 +189,7 @@ def full_gradient(family: TaskFamily, task: Any) -> np.ndarray:
     return finite_differences(lambda at: family.loss(task, at), family.start(task), 1e-2)
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", ROW_SPLITS)
 @pytest.mark.parametrize("name", ["diabetes", "linnerud"])
 def test_real_data_is_solved_as_numpy_solves_it(name: str, split: str) -> None:
     """Rebuild the examples of each task from the documented draw, with minibatches that show them all."""
@@ -232,11 +232,11 @@ def test_subsamples_are_of_the_data() -> None:
 
 
 def test_splits_of_data_are_disjoint() -> None:
-    rows = [set(split_rows(45, split)) for split in SPLITS]
+    rows = [set(split_rows(45, split)) for split in ROW_SPLITS]
     assert sum(map(len, rows)) == len(set.union(*rows)) == 45
     X, y = np.random.default_rng(0).normal(size=(45, 2)), np.arange(45.0)  # every target tells the row it is of
     training = y[split_rows(45, "train")]
-    for split in SPLITS:
+    for split in ROW_SPLITS:
         task = tasks(regression(dataset=(X, y), split=split, batch_size=3, scale=0), 50)
         met = np.rint(task.targets * training.std() + training.mean()).astype(int)
         assert set(met.ravel()) == set(split_rows(45, split))

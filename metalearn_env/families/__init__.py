@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from typing import Any
 
@@ -51,3 +51,19 @@ def make_family(family: str | type[TaskFamily], **options: Any) -> TaskFamily:
         if name not in known:
             raise TypeError(f"{cls.__name__} has no option {name!r}; its options are {', '.join(known)}")
     return cls(**options)
+
+
+def beyond(family: TaskFamily, axis: str) -> TaskFamily:
+    """Return the family whose tasks lie beyond those of ``family`` along one of its `TaskFamily.axes`, split "ood".
+
+    Raises:
+        ValueError: the family has no such axis.
+
+    >>> beyond(make_family("LinearRegression", dimension=(8, 64)), "dimension").dimension
+    (128, 256)
+    """
+    axes = family.axes()
+    if axis not in axes:
+        known = f"the axes of this {type(family).__name__} are {', '.join(axes)}" if axes else "it has none"
+        raise ValueError(f"there is no axis {axis!r}; {known}")
+    return replace(family, split="ood", **axes[axis])

@@ -17,10 +17,13 @@ from metalearn_env import datasets
 from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign
 from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
-from metalearn_env.ranges import Range, as_integer, as_range
+from metalearn_env.moves import Move, above, axes_of, smaller_batch, wider
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 from metalearn_env.tails import Tails, check_tails
 
 Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
+
+MOST_DECADES = 100.0
 
 
 @final
@@ -37,12 +40,12 @@ class LinearRegression(TaskFamily[RegressionTask]):
             as many rows as there are, at most).
         noise: variance of the noise over variance of the signal, of synthetic tasks.
         tails: of the optimum and, of minibatches, of inputs and noise: "normal", or "heavy", those of Student's t with
-            3 degrees of freedom. Variances stay what they are, and with them the loss.
+            3 degrees of freedom. Variances stay what they are, so that the loss is the exact risk.
         scale: the objective is multiplied by 10^U(-scale, scale).
         batch_size: examples that a step sees; None: all of them. Minibatches of synthetic tasks are fresh draws from
             the population, whose exact risk is the loss; those of a data set are drawn with replacement.
         dataset: "diabetes", "linnerud", or arrays (X, y): tasks are subsamples of its rows and features.
-        split: which stream of tasks, or which rows of the data set.
+        split: which stream of tasks, or which rows of the data set (which has none for "ood").
 
     The least-squares optimum of a synthetic task has unit variance along each principal axis of its inputs, and f* has
     the law of a residual with m - d degrees of freedom; with normal tails that is a Gaussian regression in which the
@@ -87,7 +90,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         common: dict[str, Any] = {
             "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
-            "scale": self._scale(),
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }
         if self.dataset is None:
@@ -118,11 +121,35 @@ class LinearRegression(TaskFamily[RegressionTask]):
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
-    def _scale(self) -> float:
-        low, high = as_range("scale", self.scale, minimum=0.0)
-        if low != high or high > 100.0:
-            raise ValueError(f"scale is one number of decades, at most 100, not {self.scale!r}")
-        return float(high)
+    def axes(self) -> dict[str, dict[str, Any]]:
+        design = self._design
+        if not isinstance(design, SyntheticDesign):
+            return {}
+        low, _ = design.noise
+        return axes_of(
+            dimension=above("dimension", design.dimension, 2, 4),
+            conditioning=self._ill_conditioned(design),
+            spectrum={"spectrum": "mixed" if self.spectrum == "bimodal" else "bimodal"},
+            noise=above("noise", design.noise, 1, 10),
+            # All that happens depends on theta - optimum alone: to start 10 to 100 times further out is to have noise
+            # of so many times less the deviation (the scale of the objective, which differs, is not seen).
+            start={"noise": (1e-4 * low, 1e-2 * low)} if low else {},
+            batch_size=smaller_batch(self.batch_size),
+            scale=wider(design.scale, MOST_DECADES),
+            heavy_tails={"tails": "heavy"} if self.tails == "normal" else {},
+        )
+
+    def _ill_conditioned(self, design: SyntheticDesign) -> Move:
+        """Move the eigenvalues apart: by kappa, and by m / d where designs are Gaussian.
+
+        There kappa goes as (m / d - 1)^-2, so that down to a tenth of the excess is up to 100 times the top, too. As m
+        is a whole number above d, the smallest problems stay where they can be drawn already.
+        """
+        move = {} if self.spectrum == "gaussian" else above("conditioning", design.conditioning, 1, 100)
+        excess = design.examples_per_parameter[0] - 1.0
+        if excess > 0.0 and "gaussian" in design.spectra:
+            move["examples_per_parameter"] = (1.0 + 0.1 * excess, 1.0 + 0.5 * excess)
+        return move
 
     @property
     def num_parameters(self) -> int:

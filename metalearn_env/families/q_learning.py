@@ -22,11 +22,13 @@ from metalearn_env.garnets import Garnet
 from metalearn_env.given_process import GivenProcess
 from metalearn_env.gymnasium_processes import load_process
 from metalearn_env.markov import Processes, greedy_values
+from metalearn_env.moves import above, axes_of, wider
 from metalearn_env.processes import ProcessLaw, TabularTask
-from metalearn_env.ranges import Range, as_range
+from metalearn_env.ranges import Range, as_decades, as_range
 from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
 
 Sampling = Literal["synchronous", "trajectory"]
+MOST_DECADES = 100.0
 OF_GARNETS = ("states", "actions", "branching", "rewarded")
 
 
@@ -123,7 +125,7 @@ class QLearning(TaskFamily[TabularTask]):
             "discount": self._fraction("discount", one=False),
             "noise": noise,
             "noise_levels": NOISE_LEVELS[self.tails],
-            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "epsilon": self._fraction("epsilon") if self._visits else None,
         }
         if self.mdp is not None:
@@ -142,6 +144,17 @@ class QLearning(TaskFamily[TabularTask]):
             interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
             raise ValueError(f"{name} is in {interval}, not {getattr(self, name)!r}")
         return low, high
+
+    def axes(self) -> dict[str, dict[str, Any]]:
+        law = self._law
+        top = law.discount[1]
+        return axes_of(
+            dimension=above("states", law.states, 2, 4) if isinstance(law, Garnet) else {},
+            noise=above("noise", law.noise, 1, 10),
+            discount={"discount": (top, 1.0 - 0.1 * (1.0 - top))},
+            scale=wider(law.scale, MOST_DECADES),
+            heavy_tails={"tails": "heavy"} if law.noise[1] and self.tails == "normal" else {},
+        )
 
     @property
     def _visits(self) -> bool:
