@@ -145,13 +145,13 @@ class SyntheticDesign(Design):
         factor = (2.0 * draw.objective / draw.examples)[gaussian, None]
         diagonal[gaussian] = np.sqrt(draw.diagonal[gaussian] * factor)
         superdiagonal[gaussian] = np.sqrt(draw.superdiagonal[gaussian] * factor)
-        for spectrum, root_eigenvalues in enumerate((_log_uniform_roots, _linear_uniform_roots, _bimodal_roots), 1):
-            rows = np.flatnonzero(draw.spectrum == spectrum)
+        for spectrum in set(self.spectra) & _ROOT_EIGENVALUES.keys():
+            rows = np.flatnonzero(draw.spectrum == SPECTRA.index(spectrum))
             inside = np.arange(p) < draw.dimension[rows, None]
             position = draw.diagonal[rows]
             position[:, 0] = 1.0  # the extremes are there, so kappa is what it says
             position[:, 1:2] = 0.0
-            roots = root_eigenvalues(position, draw.conditioning[rows, None])
+            roots = _ROOT_EIGENVALUES[spectrum](position, draw.conditioning[rows, None])
             diagonal[rows] = roots * np.sqrt(draw.objective[rows])[:, None] * inside
         problem = LeastSquares(diagonal, superdiagonal, draw.optimum, np.zeros(n))
         image = product(problem, problem.optimum)
@@ -179,6 +179,13 @@ def _bimodal_roots(position: Array, kappa: Array) -> Array:
     """Return log-uniform ones of the lowest and the highest decades, `CLUMP` of them each, half of them at either."""
     clump = 2.0 * CLUMP * np.where(position < 0.5, position, 1.0 - position)
     return _log_uniform_roots(np.where(position < 0.5, clump, 1.0 - clump), kappa)
+
+
+_ROOT_EIGENVALUES = {
+    "log-uniform": _log_uniform_roots,
+    "linear-uniform": _linear_uniform_roots,
+    "bimodal": _bimodal_roots,
+}
 
 
 def _population_examples(problem: LeastSquares, stream: Array) -> tuple[Array, Array]:

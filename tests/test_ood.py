@@ -129,7 +129,8 @@ OWN: list[tuple[str, Options, Axes]] = [
 ]
 CASES: list[tuple[str, Options]] = [*((name, {}) for name in FAMILIES), *((name, given) for name, given, _ in OWN)]
 WALK = [(name, options, axis) for name, options in CASES for axis in make_family(name, **options).axes()]
-every_axis = pytest.mark.parametrize(("name", "options", "axis"), WALK, ids=str)
+IDS = [f"{name}({', '.join(options)})-{axis}" for name, options, axis in WALK]
+every_axis = pytest.mark.parametrize(("name", "options", "axis"), WALK, ids=IDS)
 
 
 def tasks(family: TaskFamily, n: int = N) -> tuple[Any, Any]:
@@ -203,7 +204,9 @@ def test_rows_are_of_no_such_split() -> None:
 # The axes
 
 
-@pytest.mark.parametrize(("name", "options", "expected"), OWN, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "expected"), OWN, ids=[f"{name}({', '.join(own)})" for name, own, _ in OWN]
+)
 def test_moves_are_relative_to_what_is_configured(name: str, options: Options, expected: Axes) -> None:
     found = make_family(name, **options).axes()
     assert found.keys() == expected.keys()
@@ -340,8 +343,10 @@ MEASURES: dict[str, dict[str, Measure]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "options", "axis"), [walk for walk in WALK if walk[0] in MEASURES], ids=str)
+@every_axis
 def test_the_tasks_lie_outside(name: str, options: Options, axis: str) -> None:
+    if name not in MEASURES:
+        pytest.skip("it is not said how the axes of this family are measured")
     family = make_family(name, **options)
     here, there = (np.asarray(MEASURES[name][axis](one, *tasks(one))) for one in (family, beyond(family, axis)))
     above, below = there > here.max(), there < here.min()

@@ -459,7 +459,7 @@ BAD = [
     *(("noise", {"noise": value}) for value in (-1, (0, 1), float("inf"))),
     ("tails is one of normal, heavy.*fat", {"tails": "fat"}),
     ("noise of 0.*tails", {"tails": "heavy", "noise": 0.0}),
-    *(("scale", {"scale": value}) for value in (-1, float("nan"))),
+    *(("scale", {"scale": value}) for value in (-1, float("nan"), 101, (0, 3))),
     *(("epsilon", {"sampling": "trajectory", "epsilon": value}) for value in (-0.1, 1.1, "x")),
     ("epsilon", {"epsilon": 0.2}),
     ("states", {"mdp": "FrozenLake-v1", "states": 8}),

@@ -143,7 +143,8 @@ class LinearRegression(TaskFamily[RegressionTask]):
         """Move the eigenvalues apart: by kappa, and by m / d where designs are Gaussian.
 
         There kappa goes as (m / d - 1)^-2, so that down to a tenth of the excess is up to 100 times the top, too. As m
-        is a whole number above d, the smallest problems stay where they can be drawn already.
+        is a whole number above d, the smallest problems stay where they can be drawn already; and where a step sees all
+        examples, f* shrinks with m - d, as it must.
         """
         move = {} if self.spectrum == "gaussian" else above("conditioning", design.conditioning, 1, 100)
         excess = design.examples_per_parameter[0] - 1.0
