@@ -33,12 +33,16 @@ class Ring(TaskFamily[RingTask]):
     kind = "supervised"  # or "unsupervised", "reinforcement"
     descriptor_names = ("radius",)  # what the agent may know of a task, at most 8 numbers
 
-    largest_radius: float = 2.0
+    radius: tuple[float, float] = (1.0, 2.0)
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.largest_radius > 1.0:
-            raise ValueError(f"largest_radius is above 1, not {self.largest_radius!r}")
+        if not 0.0 < self.radius[0] <= self.radius[1]:
+            raise ValueError(f"radius is a range (low, high) above 0, not {self.radius!r}")
+
+    def axes(self):
+        """Optional: what lies out of distribution, along each axis the options that lead beyond those configured."""
+        return {"radius": {"radius": (self.radius[1], 3.0 * self.radius[1])}}
 
     @property
     def num_parameters(self):
@@ -46,7 +50,7 @@ class Ring(TaskFamily[RingTask]):
 
     def sample(self, rng, n, horizon):
         """The only method with a generator: draw n tasks, and the noise of t = 0, ..., horizon if there is any."""
-        radius = rng.uniform(1.0, self.largest_radius, n)
+        radius = rng.uniform(*self.radius, n)
         angle = rng.uniform(0.0, 2.0 * np.pi, n)
         start = 2.0 * radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return RingTask(start, 10.0 ** rng.uniform(-2.0, 2.0, n), radius)
@@ -75,7 +79,7 @@ if __name__ == "__main__":
     check_family(Ring)  # the contract, executed: a broken family is refused with the rule it breaks
     # In a package of one's own this is "package.module:Ring", which worker processes can import, too.
     env_id = metalearn_env.register_family("Ring", f"{Ring.__module__}:Ring")
-    envs = gym.make_vec(env_id, num_envs=4, largest_radius=3.0, split="test")
+    envs = gym.make_vec(env_id, num_envs=4, radius=(1.0, 3.0), split="test")
     observation, infos = envs.reset(seed=0)
     for _ in range(50):
         observation, reward, terminated, truncated, infos = envs.step(np.full((4, 1), -0.01, np.float32))

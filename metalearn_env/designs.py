@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from metalearn_env.family import Array
 from metalearn_env.least_squares import LeastSquares, from_data, product, spectral_flatness
 from metalearn_env.ranges import log_uniform, log_uniform_integer
+from metalearn_env.tails import unit_variance
 
-SPECTRA = ("gaussian", "log-uniform", "linear-uniform")
+SPECTRA = ("gaussian", "log-uniform", "linear-uniform", "bimodal")
+MIXED = SPECTRA[:3]
+CLUMP = 0.1  # the part of the decades of a bimodal spectrum that a clump takes up
 
 Integers = NDArray[np.int64]
 
@@ -94,16 +97,17 @@ class SyntheticDraw(NamedTuple):
     noise: Array  # (n,) energy of the residual / energy of the signal
     diagonal: Array  # (n, p) of a Gaussian design: half the squared chi variables; else uniform: where eigenvalues lie
     superdiagonal: Array  # (n, p - 1) of a Gaussian design: half the squared chi variables; else zero
-    optimum: Array  # (n, p) standard normal, zero beyond the dimension
-    stream: Array  # (n, steps, batch_size, p + 1) standard normal: inputs and noise of the minibatches
+    optimum: Array  # (n, p) of unit variance, zero beyond the dimension
+    stream: Array  # (n, steps, batch_size, p + 1) of unit variance: inputs and noise of the minibatches
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SyntheticDesign(Design):
-    """Gaussian designs, and spectra drawn uniformly (in the logarithm, or not) between 1 / kappa and 1."""
+    """Gaussian designs, and spectra between 1 / kappa and 1: uniform, in the logarithm or not, or at both ends."""
 
     spectra: tuple[str, ...]  # of `SPECTRA`, equally likely
+    tails: str  # of the optimum, the inputs and the noise
     conditioning: tuple[float, float]  # kappa
     noise: tuple[float, float]  # variance of the noise / variance of the signal
 
@@ -117,7 +121,7 @@ class SyntheticDesign(Design):
             noise = noise * 2.0 * rng.standard_gamma(0.5 * (sizes.examples - sizes.dimension)) / sizes.examples
         inside = np.arange(p) < sizes.dimension[:, None]
         optimum = np.zeros((n, p))
-        optimum[inside] = rng.standard_normal(np.count_nonzero(inside))
+        optimum[inside] = unit_variance(rng, self.tails, int(np.count_nonzero(inside)))
         diagonal, superdiagonal = rng.random((n, p)), np.zeros((n, p - 1))
         gaussian = np.flatnonzero(spectrum == 0)
         freedom = _bidiagonal_freedom(sizes.dimension[gaussian], sizes.examples[gaussian], p)
@@ -131,7 +135,7 @@ class SyntheticDesign(Design):
             diagonal=diagonal,
             superdiagonal=superdiagonal,
             optimum=optimum,
-            stream=rng.standard_normal((n, *self._minibatches(horizon), p + 1)),
+            stream=unit_variance(rng, self.tails, (n, *self._minibatches(horizon), p + 1)),
         )
 
     def build(self, draw: SyntheticDraw) -> RegressionTask:
@@ -141,13 +145,13 @@ class SyntheticDesign(Design):
         factor = (2.0 * draw.objective / draw.examples)[gaussian, None]
         diagonal[gaussian] = np.sqrt(draw.diagonal[gaussian] * factor)
         superdiagonal[gaussian] = np.sqrt(draw.superdiagonal[gaussian] * factor)
-        for spectrum, root_eigenvalues in ((1, _log_uniform_roots), (2, _linear_uniform_roots)):
-            rows = np.flatnonzero(draw.spectrum == spectrum)
+        for spectrum in set(self.spectra) & _ROOT_EIGENVALUES.keys():
+            rows = np.flatnonzero(draw.spectrum == SPECTRA.index(spectrum))
             inside = np.arange(p) < draw.dimension[rows, None]
             position = draw.diagonal[rows]
             position[:, 0] = 1.0  # the extremes are there, so kappa is what it says
             position[:, 1:2] = 0.0
-            roots = root_eigenvalues(position, draw.conditioning[rows, None])
+            roots = _ROOT_EIGENVALUES[spectrum](position, draw.conditioning[rows, None])
             diagonal[rows] = roots * np.sqrt(draw.objective[rows])[:, None] * inside
         problem = LeastSquares(diagonal, superdiagonal, draw.optimum, np.zeros(n))
         image = product(problem, problem.optimum)
@@ -171,8 +175,24 @@ def _linear_uniform_roots(position: Array, kappa: Array) -> Array:
     return np.sqrt(1.0 / kappa + (1.0 - 1.0 / kappa) * position)
 
 
+def _bimodal_roots(position: Array, kappa: Array) -> Array:
+    """Return log-uniform ones of the lowest and the highest decades, `CLUMP` of them each, half of them at either."""
+    clump = 2.0 * CLUMP * np.where(position < 0.5, position, 1.0 - position)
+    return _log_uniform_roots(np.where(position < 0.5, clump, 1.0 - clump), kappa)
+
+
+_ROOT_EIGENVALUES = {
+    "log-uniform": _log_uniform_roots,
+    "linear-uniform": _linear_uniform_roots,
+    "bimodal": _bimodal_roots,
+}
+
+
 def _population_examples(problem: LeastSquares, stream: Array) -> tuple[Array, Array]:
-    """Return Gaussian inputs of covariance B^T B and targets with the noise that makes f* the smallest risk."""
+    """Return inputs of covariance B^T B and targets with the noise that makes f* the smallest risk.
+
+    The risk of ``theta`` needs no more than these second moments: f* + |B (theta - optimum)|^2 / 2 whatever the tails.
+    """
     inputs = problem.diagonal[:, None, None, :] * stream[..., :-1]
     inputs[..., 1:] += problem.superdiagonal[:, None, None, :] * stream[..., :-2]
     noise = np.sqrt(2.0 * problem.minimum)[:, None, None] * stream[..., -1]

@@ -62,6 +62,15 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
         if len(self.descriptor_names) > MAX_DESCRIPTORS:
             raise ValueError(f"descriptor_names has at most {MAX_DESCRIPTORS} names, not {len(self.descriptor_names)}")
 
+    def axes(self) -> dict[str, dict[str, Any]]:
+        """Return what lies beyond the configured ranges: for each axis of the split "ood", the options that lead there.
+
+        An axis is one word or snake_case, and the same for all families where it means the same: dimension, noise, ...
+        Its move is relative to what is configured and strictly beyond it, and of plain JSON; an axis along which there
+        is nowhere to go is left out. `metalearn_env.families.beyond` makes the family of an axis. Default: none.
+        """
+        return {}
+
     @property
     @abc.abstractmethod
     def num_parameters(self) -> int:
@@ -120,9 +129,6 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
 
     def final_info(self, task: TaskT, theta: Array, rows: NDArray[np.int64]) -> dict[str, Array]:
         """Return what a user asks of learners that have ended, ``rows`` (k,) of n: a (k,) for each of the names."""
-        return {}
-
-    def axes(self) -> dict[str, dict[str, Any]]:
         return {}
 
     def _refuse(self, reason: str, *options: str) -> None:

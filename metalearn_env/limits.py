@@ -135,8 +135,8 @@ def recursive_least_squares(task: RegressionTask, horizon: int) -> Array:
     """Return the posterior mean of the optimum, (n, p), given the examples of the first ``horizon`` minibatches.
 
     The prior, standard normal, and the variance of the noise are those that synthetic tasks are drawn with, so that
-    there it is the Bayes estimate, and what Kalman's recursive least squares arrives at. On minibatches of a data set
-    it is a strong line, not a limit.
+    there it is the Bayes estimate, and what Kalman's recursive least squares arrives at. Where tails are heavy, and on
+    minibatches of a data set, it is a strong line, not a limit.
     """
     n, p = task.optimum.shape
     inputs = task.inputs[:, :horizon].reshape(n, -1, p)

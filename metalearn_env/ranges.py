@@ -37,6 +37,13 @@ def as_integer(name: str, value: Any, *, minimum: int) -> int:
     return int(value)
 
 
+def as_decades(name: str, value: Any, *, most: float) -> float:
+    """Return ``value`` as a number of decades from 0 to ``most``, or raise ``ValueError``."""
+    if not _is_number(value, integer=False) or not 0.0 <= value <= most:
+        raise ValueError(f"{name} is a number of decades from 0 to {most:g}, not {value!r}")
+    return float(value)
+
+
 def log_uniform(uniform: Array, low: float, high: float) -> Array:
     """Map uniform numbers of [0, 1) to log-uniform ones of [low, high); a range from 0 to 0 gives zeros."""
     if high == 0.0:

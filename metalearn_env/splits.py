@@ -2,7 +2,9 @@
 
 Synthetic tasks are kept apart by the *stream* they are drawn from: one seed gives a different, independent random
 stream in every split, so no test task can be met in training whatever seeds are used. Real data is kept apart by
-*row*: a fixed shuffle of the rows is cut 60/20/20.
+*row*: a fixed shuffle of the rows is cut 60/20/20. The fourth split, "ood" (out of distribution), is of synthetic tasks
+alone: a data set is itself outside their distribution. What lies beyond a family's own ranges, its
+`metalearn_env.family.TaskFamily.axes` say.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "ood"]  # a stream is known by its place: new ones come last
 SPLITS: tuple[str, ...] = get_args(Split)
 
 _ROW_SHUFFLE_SEED = 0
 _ROW_FRACTIONS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
+ROW_SPLITS: tuple[str, ...] = tuple(_ROW_FRACTIONS)
 
 
 def check_split(split: str) -> None:
@@ -38,10 +41,18 @@ def task_generator(seed: int, split: str) -> np.random.Generator:
 def split_rows(num_rows: int, split: str) -> np.ndarray:
     """Return the rows of a data set that belong to ``split``: sorted integers, the same at every call.
 
-    >>> [len(split_rows(10, split)) for split in SPLITS]
+    Raises:
+        ValueError: ``split`` is none of `ROW_SPLITS`.
+
+    >>> [len(split_rows(10, split)) for split in ROW_SPLITS]
     [6, 2, 2]
     """
-    check_split(split)
+    if split not in ROW_SPLITS:
+        check_split(split)
+        raise ValueError(
+            f"rows of a data set are {', '.join(ROW_SPLITS)}; split {split!r} is of synthetic tasks, "
+            "and a data set is itself outside their distribution"
+        )
     order = np.random.default_rng(_ROW_SHUFFLE_SEED).permutation(num_rows)
     low, high = (round(fraction * num_rows) for fraction in _ROW_FRACTIONS[split])
     return np.sort(order[low:high])

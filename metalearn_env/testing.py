@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metalearn_env.families import family_class, make_family
+from metalearn_env.families import beyond, family_class, make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.observations import DESCRIPTOR_BOUND
 from metalearn_env.splits import SPLITS, task_generator
@@ -68,6 +68,9 @@ def check_family(family: str | type[TaskFamily], **options: Any) -> None:
         _describes_tasks_in_order_one,
     ):
         rule(case)
+    for axis, move in _axes(made):
+        _moves_options(made, axis, move)
+        _draws_tasks_beyond(made, axis)
 
 
 def _require(holds: bool | np.bool_, rule: str) -> None:
@@ -200,6 +203,42 @@ def _describes_tasks_in_order_one(case: Case) -> None:
     _require(
         largest <= DESCRIPTOR_BOUND, f"descriptors are of order one, at most {DESCRIPTOR_BOUND:g}, not {largest:g}"
     )
+
+
+def _axes(family: TaskFamily) -> list[tuple[str, dict[str, Any]]]:
+    axes = family.axes()
+    plain = isinstance(axes, dict) and all(isinstance(axis, str) and isinstance(axes[axis], dict) for axis in axes)
+    _require(plain, f"axes is a dictionary of dictionaries, by name, not {axes!r}")
+    return list(axes.items())
+
+
+def _moves_options(family: TaskFamily, axis: str, move: dict[str, Any]) -> None:
+    options = {field.name for field in dataclasses.fields(family) if field.init} - {"split"}
+    _require(len(move) > 0, f"axis {axis} moves an option")
+    for name, value in move.items():
+        _require(name in options, f"axis {axis} moves options of the family, not {name!r}")
+        try:
+            moved = json.dumps(value)
+        except TypeError:
+            raise ContractError(f"axis {axis} moves {name} to plain JSON, not {value!r}") from None
+        configured = json.dumps(getattr(family, name), default=repr)
+        _require(moved != configured, f"axis {axis} moves {name} away from {value!r}")
+
+
+def _draws_tasks_beyond(family: TaskFamily, axis: str) -> None:
+    try:
+        moved = beyond(family, axis)
+    except ValueError as error:
+        raise ContractError(f"axis {axis} leads to a family that can be made: {error}") from error
+    for name in ("kind", "descriptor_names"):
+        here, there = getattr(family, name), getattr(moved, name)
+        _require(there == here, f"axis {axis} leads to the same {name}, {here!r}, not {there!r}")
+    case = _case(moved)
+    try:
+        for rule in (_answers_have_their_shapes, _has_a_gap_and_moves):
+            rule(case)
+    except ContractError as error:
+        raise ContractError(f"beyond, along axis {axis}: {error}") from error
 
 
 def _calls(case: Case) -> Iterator[tuple[str, Any]]:

@@ -17,13 +17,14 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "progress", "commandline"], 0),
+    **dict.fromkeys(["splits", "moves", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
-    **dict.fromkeys(["ranges", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
     **dict.fromkeys(
         [
             "designs",
             "clusters",
+            "processes",
             "decision_process",
             "pool",
             "actions",
@@ -34,7 +35,7 @@ FLOORS = {
         ],
         3,
     ),
-    **dict.fromkeys(["processes", "gymnasium_processes", "policy", "spaces"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces"], 4),
     **dict.fromkeys(["families"], 5),
     **dict.fromkeys(["mixture", "limits", "testing"], 6),
     **dict.fromkeys(["session"], 7),

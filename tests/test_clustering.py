@@ -19,7 +19,7 @@ from metalearn_env.engine import CHUNK, Engine
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.limits import centres_of_the_seen, limit_loss
 from metalearn_env.pool import TaskPool, draw_tasks
-from metalearn_env.splits import SPLITS, split_rows
+from metalearn_env.splits import ROW_SPLITS, split_rows
 
 ID = "MetaLearn/Clustering-v0"
 HORIZON = 10
@@ -289,7 +289,7 @@ def test_tasks_of_a_split_are_made_of_its_rows_alone(name: str) -> None:
     data, _ = load_points(name)
     numbered = np.stack([np.arange(len(data)), np.zeros(len(data))], axis=1)
     held: dict[str, set[int]] = {}
-    for split in SPLITS:
+    for split in ROW_SPLITS:
         source = Clustering(dataset=numbered, split=split)._source
         spread = numbered[split_rows(len(data), "train"), 0]
         rows = np.round(source.data[:, 0] * spread.std() + spread.mean()).astype(int)
@@ -298,10 +298,10 @@ def test_tasks_of_a_split_are_made_of_its_rows_alone(name: str) -> None:
         assert source.points == min(200, -(-3 * len(rows) // 4))
         draw = source.draw(np.random.default_rng(0), 8, HORIZON)
         assert all(len({*row}) == source.points for row in draw.rows.tolist())
-    assert not any(held[one] & held[other] for one, other in itertools.combinations(SPLITS, 2))
+    assert not any(held[one] & held[other] for one, other in itertools.combinations(ROW_SPLITS, 2))
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", ROW_SPLITS)
 @pytest.mark.parametrize("name", DATA)
 def test_data_sets_play(name: str, split: str) -> None:
     pytest.importorskip("sklearn")
@@ -364,7 +364,8 @@ SQUARE = np.arange(40.0).reshape(20, 2)
         ({"spread": 0.5}, "spread"),
         ({"outliers": 1.5}, "outliers"),
         ({"scale": -1}, "scale"),
-        ({"scale": 200}, "scale"),
+        ({"scale": 200}, "scale.*decades from 0 to 30.*200"),
+        ({"scale": (0, 3)}, "scale"),
         ({"dataset": "moons"}, "iris, wine, digits, breast_cancer, china, flower.*moons"),
         ({"dataset": np.zeros(5)}, r"\(5,\)"),
         ({"dataset": np.zeros((5, 0))}, r"\(5, 0\)"),

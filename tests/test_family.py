@@ -20,11 +20,13 @@ from metalearn_env.rewards import potential
 from metalearn_env.rules import rule
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import best_constant, final_log_gap
-from metalearn_env.splits import SPLITS, split_rows
+from metalearn_env.splits import ROW_SPLITS, SPLITS, split_rows
 
 REGRESSIONS: dict[str, dict[str, Any]] = {
     "gaussian": {"spectrum": "gaussian"},
     "mixed minibatch": {"batch_size": 3, "dimension": (1, 9)},
+    "bimodal": {"spectrum": "bimodal", "dimension": (1, 9)},
+    "heavy tails": {"tails": "heavy", "batch_size": 2},
     "diabetes": {"dataset": "diabetes"},
     "diabetes minibatch": {"dataset": "diabetes", "batch_size": 2, "split": "test"},
     "linnerud": {"dataset": "linnerud", "split": "validation"},
@@ -187,7 +189,7 @@ def full_gradient(family: TaskFamily, task: Any) -> np.ndarray:
     return finite_differences(lambda at: family.loss(task, at), family.start(task), 1e-2)
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", ROW_SPLITS)
 @pytest.mark.parametrize("name", ["diabetes", "linnerud"])
 def test_real_data_is_solved_as_numpy_solves_it(name: str, split: str) -> None:
     """Rebuild the examples of each task from the documented draw, with minibatches that show them all."""
@@ -230,11 +232,11 @@ def test_subsamples_are_of_the_data() -> None:
 
 
 def test_splits_of_data_are_disjoint() -> None:
-    rows = [set(split_rows(45, split)) for split in SPLITS]
+    rows = [set(split_rows(45, split)) for split in ROW_SPLITS]
     assert sum(map(len, rows)) == len(set.union(*rows)) == 45
     X, y = np.random.default_rng(0).normal(size=(45, 2)), np.arange(45.0)  # every target tells the row it is of
     training = y[split_rows(45, "train")]
-    for split in SPLITS:
+    for split in ROW_SPLITS:
         task = tasks(regression(dataset=(X, y), split=split, batch_size=3, scale=0), 50)
         met = np.rint(task.targets * training.std() + training.mean()).astype(int)
         assert set(met.ravel()) == set(split_rows(45, split))
@@ -255,12 +257,45 @@ def test_data_is_in_units_of_the_training_rows() -> None:
 # The laws of synthetic tasks
 
 
-@pytest.mark.parametrize("spectrum", ["log-uniform", "linear-uniform"])
+@pytest.mark.parametrize("spectrum", ["log-uniform", "linear-uniform", "bimodal"])
 def test_conditioning_is_what_was_asked_for(spectrum: str) -> None:
     task = tasks(regression(spectrum=spectrum, dimension=(2, 9), conditioning=37.0), 50)
     for diagonal in task.diagonal:
         eigenvalues = diagonal[diagonal > 0] ** 2
         assert eigenvalues.max() / eigenvalues.min() == pytest.approx(37.0)
+
+
+def test_a_bimodal_spectrum_has_nothing_in_the_middle() -> None:
+    task = tasks(regression(spectrum="bimodal", dimension=20, conditioning=1e4, scale=0), 100)
+    decades = np.log10(task.diagonal**2)  # from -4 to 0
+    assert (np.abs(decades + 2.0) >= 1.6).all()
+    assert (decades > -2.0).mean() == pytest.approx(0.5, abs=0.05)
+    assert np.ptp(decades[decades > -2.0]) > 0.3  # a clump, not a point
+    mixed = tasks(regression(dimension=20, conditioning=1e4, scale=0), 100)
+    uniform = mixed.superdiagonal[:, 0] == 0.0
+    assert (np.abs(np.log10(mixed.diagonal[uniform] ** 2) + 2.0) < 1.6).any(axis=1).all()
+
+
+def test_heavy_tails_are_students() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    options: dict[str, Any] = {"dimension": 4, "spectrum": "log-uniform", "conditioning": 1, "noise": 0.5, "scale": 0}
+    task = tasks(regression(**options, batch_size=4, tails="heavy"), 200)
+    residual = task.targets - np.vecdot(task.inputs, task.optimum[:, None, None, :])
+    noise = residual / np.sqrt(2.0 * task.minimum)[:, None, None]
+    for name, drawn in (("optimum", task.optimum), ("inputs", task.inputs), ("noise", noise)):
+        assert stats.kstest(drawn.ravel() * 3**0.5, stats.t(df=3).cdf).pvalue > 0.01, name
+        assert stats.kstest(drawn.ravel(), stats.norm.cdf).pvalue < 0.01, name
+
+
+def test_the_risk_is_exact_whatever_the_tails() -> None:
+    """The mean over very many examples, drawn one by one, is the loss, and that of their gradients its gradient."""
+    family = regression(dimension=3, batch_size=400_000, tails="heavy", noise=0.5, conditioning=(2, 10), scale=0)
+    task = tasks(family, 4, horizon=0)
+    theta, t = family.start(task), np.zeros(4, np.int64)
+    _, signal, direction = family.evaluate(task, theta, t)
+    assert signal == pytest.approx(family.loss(task, theta), rel=0.05)  # t without the unit variance is three times it
+    exact = -full_gradient(family, task)
+    assert (np.linalg.norm(direction - exact, axis=1) < 0.05 * np.linalg.norm(exact, axis=1)).all()
 
 
 def test_a_gaussian_design_is_one() -> None:

@@ -15,7 +15,8 @@ from metalearn_env.families.q_learning import QLearning
 from metalearn_env.limits import certainty_equivalence, limit_loss
 from metalearn_env.markov import greedy_policy, greedy_values
 from metalearn_env.pool import draw_tasks
-from metalearn_env.processes import NOISE_LEVELS, NOISE_SPREAD, TabularTask
+from metalearn_env.processes import TabularTask
+from metalearn_env.tails import NOISE_LEVELS
 from metalearn_env.testing import check_family
 
 ID = "MetaLearn/QLearning-v0"
@@ -102,7 +103,7 @@ def test_without_a_future_averaging_is_optimal() -> None:
         return float((engine.loss / task.noise_unit**2).mean())
 
     averaged = final_loss(lambda t: 1.0 / t)
-    assert averaged == pytest.approx(0.5 * NOISE_SPREAD**2 / 30, rel=0.05)
+    assert averaged == pytest.approx(0.5 * NOISE_LEVELS["normal"].spread ** 2 / 30, rel=0.05)
     rewards = np.mean([family.transitions(task, times(task, t))[1] for t in range(30)], axis=0)
     assert averaged == pytest.approx(float((family.loss(task, rewards) / task.noise_unit**2).mean()), rel=1e-9)
     for steps in (lambda t: 0.1, lambda t: 0.05, lambda t: t**-0.7, lambda t: 1.5 / (t + 1.0), lambda t: 0.5 / t):
@@ -148,10 +149,34 @@ def test_the_direction_is_bellmans_operator_in_expectation(name: str) -> None:
 
 
 def test_the_noise_is_normal_to_a_byte() -> None:
-    levels = NOISE_LEVELS / NOISE_SPREAD
+    levels = NOISE_LEVELS["normal"].levels / NOISE_LEVELS["normal"].spread
     assert levels.mean() == pytest.approx(0.0, abs=1e-12)
     assert (levels**2).mean() == pytest.approx(1.0)
     assert (levels**4).mean() == pytest.approx(3.0, rel=0.06)
+
+
+def test_heavy_noise_is_students_t_to_a_byte() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    heavy = NOISE_LEVELS["heavy"]
+    quantiles = stats.t(df=2).ppf((np.arange(256) + 0.5) / 256)
+    step = np.vecdot(heavy.levels, quantiles) / np.vecdot(quantiles, quantiles)
+    assert np.abs(heavy.levels - step * quantiles).max() <= 0.55
+    levels = heavy.levels / heavy.spread
+    assert levels.mean() == pytest.approx(0.0, abs=1e-12)
+    assert (levels**2).mean() == pytest.approx(1.0)
+    assert (levels**4).mean() > 15.0  # 3 of a normal law
+
+
+@pytest.mark.parametrize("options", [{}, {"mdp": "FrozenLake-v1"}], ids=["garnet", "lake"])
+@pytest.mark.parametrize("tails", ["normal", "heavy"])
+def test_the_noise_of_rewards_has_the_deviation_that_was_asked_for(tails: str, options: dict[str, Any]) -> None:
+    family = QLearning(**options, noise=0.7, tails=tails, scale=0.0)
+    task = draw_tasks(family, 0, 4, 4000)
+    noise = task.noise_unit[:, None, None] * task.noise
+    real = real_pairs(task)
+    for row in range(4):
+        size = np.sqrt((task.reward[row, real[row]] ** 2).mean())
+        assert noise[row][:, real[row]].std() / size == pytest.approx(0.7, rel=0.02)
 
 
 def test_transitions_are_drawn_with_their_probabilities() -> None:
@@ -432,7 +457,9 @@ BAD = [
     *(("rewarded", {"rewarded": value}) for value in (0, (0, 0.5), 1.1, -1)),
     *(("discount", {"discount": value}) for value in (1, 1.0, (0.9, 1.0), 1.5, -0.1, float("nan"), "x")),
     *(("noise", {"noise": value}) for value in (-1, (0, 1), float("inf"))),
-    *(("scale", {"scale": value}) for value in (-1, float("nan"))),
+    ("tails is one of normal, heavy.*fat", {"tails": "fat"}),
+    ("noise of 0.*tails", {"tails": "heavy", "noise": 0.0}),
+    *(("scale", {"scale": value}) for value in (-1, float("nan"), 101, (0, 3))),
     *(("epsilon", {"sampling": "trajectory", "epsilon": value}) for value in (-0.1, 1.1, "x")),
     ("epsilon", {"epsilon": 0.2}),
     ("states", {"mdp": "FrozenLake-v1", "states": 8}),

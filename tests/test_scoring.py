@@ -272,6 +272,62 @@ def test_several_runs_make_one_row(task_set: TaskSet, tmp_path: Path) -> None:
     assert min(row["iqm"] for row in each) <= mine["iqm"] <= max(row["iqm"] for row in each)
 
 
+# Several families
+
+MIXTURE = "MetaLearn/Mixture-v0"
+TWO = ["QLearning", {"family": "LinearRegression", "dimension": [4, 8]}]
+FEW = ["do-nothing", "bb1", "limit"]
+
+
+def test_a_mixture_is_scored_family_by_family() -> None:
+    sets = task_sets(MIXTURE, "test", 16, 3, {"families": TWO, "horizon": 12})
+    each = [
+        TaskSet("MetaLearn/QLearning-v0", "test", 16, 3, {"horizon": 12}),
+        TaskSet(ENV, "test", 16, 3, {"horizon": 12, "dimension": [4, 8]}),
+    ]
+    result = score(sets, [contender(name) for name in FEW])
+    assert result["parts"] == [score(one, [contender(name) for name in FEW]) for one in each]
+    assert (result["tasks"], result["dropped"]) == (32, sum(part["dropped"] for part in result["parts"]))
+    for row, *rows in zip(result["rows"], *(part["rows"] for part in result["parts"]), strict=True):
+        assert row["iqm"] == pytest.approx(np.mean([other["iqm"] for other in rows]))
+        assert row["diverged"] == pytest.approx(np.mean([other["diverged"] for other in rows]))
+        assert row["low"] <= row["iqm"] <= row["high"]
+        assert row["high"] - row["low"] <= np.mean([other["high"] - other["low"] for other in rows])
+    assert {row["controller"]: row["iqm"] for row in result["rows"]}["limit"] == pytest.approx(1.0)
+
+
+def test_families_of_ones_own_are_scored_in_the_mixture() -> None:
+    sets = task_sets(MIXTURE, tasks=8, env_kwargs={"families": [f"{__name__}:Untouchable", "Clustering"]})
+    assert [type(one.family).__name__ for one in sets] == ["Untouchable", "Clustering"]
+    assert [one.env_id for one in sets] == [MIXTURE, "MetaLearn/Clustering-v0"]
+    assert task_sets(ENV, tasks=8)[0].env_id == ENV
+
+
+def test_the_interval_of_several_sets_is_that_of_their_mean() -> None:
+    """Of two sets of which one does not vary, it is half as wide as that of the other."""
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((2, 300))
+    low, high = bootstrap_interval(scores)
+    both_low, both_high = bootstrap_interval(scores, np.full((2, 50), 7.0))
+    assert both_low == pytest.approx((low + 7.0) / 2, abs=0.02)
+    assert both_high == pytest.approx((high + 7.0) / 2, abs=0.02)
+    assert both_high - both_low == pytest.approx((high - low) / 2, rel=0.1)
+
+
+def test_the_command_line_scores_mixtures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "score.json"
+    arguments = ["--env-kwargs", "horizon:8", f"families:{json.dumps(TWO)}", "--tasks", "16", "--controllers", *FEW]
+    assert main(["score", "--env", MIXTURE, *arguments, "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    assert {"env", "split", "tasks", "dropped", "rows"} <= result.keys()
+    assert (result["env"], result["env_kwargs"]) == (MIXTURE, {"horizon": 8, "families": TWO})
+    assert [part["env"] for part in result["parts"]] == ["MetaLearn/QLearning-v0", ENV]
+    printed = capsys.readouterr().out
+    assert "mean of 2 tables" in printed
+    for row in [*result["rows"], *(row for part in result["parts"] for row in part["rows"])]:
+        assert f"{row['iqm']:.3f}" in printed
+
+
 # The command line
 
 

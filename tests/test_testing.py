@@ -56,6 +56,15 @@ def overwrite(self: Any, task: Task, theta: np.ndarray) -> np.ndarray:
     return 0.5 * np.vecdot(theta, theta)
 
 
+def further(self: Any) -> dict[str, dict[str, float]]:
+    return {"size": {"option": 2.0}}
+
+
+def at_most_one(self: Any) -> None:
+    if self.option > 1.0:
+        raise ValueError(f"option is at most 1, not {self.option}")
+
+
 calls = iter(range(10**6))
 
 BROKEN = {
@@ -106,6 +115,28 @@ BROKEN = {
         "reference_loss": lambda self, task: np.full(len(task.first), 100.0)
     },
     "some task has a direction": {"direction": lambda self, task, theta, t: np.zeros_like(theta)},
+    "axes is a dictionary of dictionaries": {"axes": lambda self: {"size": 2.0}},
+    "axis size moves an option": {"axes": lambda self: {"size": {}}},
+    "axis size moves options of the family, not 'radius'": {"axes": lambda self: {"size": {"radius": 2.0}}},
+    "axis size moves options of the family, not 'split'": {"axes": lambda self: {"size": {"split": "test"}}},
+    "axis size moves option to plain JSON": {"axes": lambda self: {"size": {"option": np.float32(2.0)}}},
+    "axis size moves option away from 1.0": {"axes": lambda self: {"size": {"option": 1.0}}},
+    "axis size leads to a family that can be made: option is at most 1": {
+        "axes": further,
+        "__post_init__": at_most_one,
+    },
+    "axis size leads to the same kind, 'supervised', not 'unsupervised'": {
+        "axes": further,
+        "kind": property(lambda self: "supervised" if self.option == 1.0 else "unsupervised"),
+    },
+    "axis size leads to the same descriptor_names": {
+        "axes": further,
+        "descriptor_names": property(lambda self: (f"size_{self.option:g}",)),
+    },
+    "beyond, along axis size: loss is finite at the start": {
+        "axes": further,
+        "loss": lambda self, task, theta: np.full(len(theta), 1.0 if self.option == 1.0 else np.nan),
+    },
 }
 
 
@@ -126,6 +157,13 @@ def test_a_broken_family_is_refused_with_its_rule(rule: str) -> None:
     with pytest.raises(ContractError) as caught:
         check_family(family(**BROKEN[rule]))
     assert rule.split(" is plain")[0].split(" has a default")[0] in str(caught.value)
+
+
+def test_a_family_with_axes_keeps_the_contract() -> None:
+    check_family(family(axes=further))
+    check_family(family(axes=further), option=0.5)
+    with pytest.raises(ContractError, match=r"away from 2\.0"):
+        check_family(family(axes=further), option=2.0)
 
 
 def test_an_option_without_default_is_refused() -> None:

@@ -61,4 +61,16 @@ def make_family(family: str | type[TaskFamily], **options: Any) -> TaskFamily:
 
 
 def beyond(family: TaskFamily, axis: str) -> TaskFamily:
-    return replace(family, split="ood", **family.axes()[axis])
+    """Return the family whose tasks lie beyond those of ``family`` along one of its `TaskFamily.axes`, split "ood".
+
+    Raises:
+        ValueError: the family has no such axis.
+
+    >>> beyond(make_family("LinearRegression", dimension=(8, 64)), "dimension").dimension
+    (128, 256)
+    """
+    axes = family.axes()
+    if axis not in axes:
+        known = f"the axes of this {type(family).__name__} are {', '.join(axes)}" if axes else "it has none"
+        raise ValueError(f"there is no axis {axis!r}; {known}")
+    return replace(family, split="ood", **axes[axis])

@@ -19,12 +19,14 @@ from metalearn_env import datasets
 from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoints, Source
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
-from metalearn_env.ranges import Range, as_integer, as_range
+from metalearn_env.moves import above, axes_of, smaller_batch, wider
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 
 Init = Literal["random", "k-means++"]
 
 POINTS = 200
 MOST_DECADES = 30.0
+MOST = 10.0**MOST_DECADES
 
 
 @final
@@ -46,7 +48,7 @@ class Clustering(TaskFamily[ClusteringTask]):
         restarts: runs of k-means++ and Lloyd's algorithm to convergence; the best gives the reference loss.
         dataset: "iris", "wine", "digits", "breast_cancer", an image whose colours are to be reduced ("china",
             "flower"), or an array (m, d): tasks are subsamples of its rows and features.
-        split: which stream of tasks, or which rows of the data set.
+        split: which stream of tasks, or which rows of the data set (which has none for "ood").
 
     A range (low, high) is drawn from log-uniformly; a number is a range of one value.
 
@@ -90,13 +92,11 @@ class Clustering(TaskFamily[ClusteringTask]):
             raise ValueError(f"outliers is a share of at most 1, not {self.outliers!r}")
         common: dict[str, Any] = {
             "clusters": as_range("clusters", self.clusters, minimum=1, integer=True),
-            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
             "restarts": as_integer("restarts", self.restarts, minimum=1),
             "spread_start": self.init == "k-means++",
         }
-        if common["scale"] > MOST_DECADES:
-            raise ValueError(f"scale is at most {MOST_DECADES:g}, not {self.scale!r}")
         if self.dataset is None:
             points = self._points(common["clusters"][1], POINTS)
             return GaussianMixture(dimension=self._dimension((2, 8)), points=points, **common, **ratios)
@@ -114,8 +114,8 @@ class Clustering(TaskFamily[ClusteringTask]):
 
     def _ratio(self, name: str, minimum: float) -> tuple[float, float]:
         low, high = as_range(name, getattr(self, name), minimum=minimum)
-        if low == 0.0 < high or high > 10.0**MOST_DECADES:
-            raise ValueError(f"{name} is 0 or a range above 0 up to 1e{MOST_DECADES:g}, not {getattr(self, name)!r}")
+        if low == 0.0 < high or high > MOST:
+            raise ValueError(f"{name} is 0 or a range above 0 up to {MOST:g}, not {getattr(self, name)!r}")
         return low, high
 
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
@@ -127,10 +127,22 @@ class Clustering(TaskFamily[ClusteringTask]):
             raise ValueError(f"clusters is at most {points}, the points of a task, not {clusters}")
         return points
 
-    def _refuse(self, reason: str, *options: str) -> None:
-        for option in options:
-            if getattr(self, option) != getattr(type(self), option):
-                raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
+    def axes(self) -> dict[str, dict[str, Any]]:
+        source = self._source
+        if not isinstance(source, GaussianMixture):
+            return {}
+        most, (low, _) = source.clusters[1], source.separation
+        more = (most + 1, min(2 * most, source.points))
+        return axes_of(
+            dimension=above("dimension", source.dimension, 2, 4),
+            clusters={"clusters": more} if more[0] <= more[1] else {},
+            imbalance=above("imbalance", source.imbalance, 1, 10, MOST),
+            separation={"separation": (0.1 * low, low)} if low else {},
+            start={"init": "random" if self.init == "k-means++" else "k-means++"},
+            batch_size=smaller_batch(self.batch_size),
+            scale=wider(source.scale, MOST_DECADES),
+            heavy_tails=above("outliers", source.outliers, 1, 4, 1.0),
+        )
 
     @property
     def num_parameters(self) -> int:

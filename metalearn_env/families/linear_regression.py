@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env import datasets
-from metalearn_env.designs import SPECTRA, Design, RegressionTask, SubsampledData, SyntheticDesign
+from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign
 from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
-from metalearn_env.ranges import Range, as_integer, as_range
+from metalearn_env.moves import Move, above, axes_of, smaller_batch, wider
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range
+from metalearn_env.tails import Tails, check_tails
 
-Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "mixed"]
+Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
+
+MOST_DECADES = 100.0
 
 
 @final
@@ -28,21 +32,24 @@ class LinearRegression(TaskFamily[RegressionTask]):
     """Least-squares problems of random dimension, size, conditioning, noise and scale, or drawn from real data.
 
     Args:
-        spectrum: eigenvalues of the Gram matrix: of a Gaussian design, log-uniform, linear-uniform, or a mix of the
-            three, a third each.
+        spectrum: eigenvalues of the Gram matrix: of a "gaussian" design, "log-uniform", "linear-uniform", or "mixed", a
+            third of each; or "bimodal", in two narrow clumps at the two ends, which no mix has.
         dimension: features d. Default: 8 to 64; for a data set, half of its features to all of them.
-        conditioning: kappa = largest / smallest eigenvalue, of the two uniform spectra.
+        conditioning: kappa = largest / smallest eigenvalue, of the spectra that are not Gaussian.
         examples_per_parameter: m / d; it conditions the Gaussian design and the subsamples of a data set (which are of
             as many rows as there are, at most).
         noise: variance of the noise over variance of the signal, of synthetic tasks.
+        tails: of the optimum and, of minibatches, of inputs and noise: "normal", or "heavy", those of Student's t with
+            3 degrees of freedom. Variances stay what they are, so that the loss is the exact risk.
         scale: the objective is multiplied by 10^U(-scale, scale).
         batch_size: examples that a step sees; None: all of them. Minibatches of synthetic tasks are fresh draws from
             the population, whose exact risk is the loss; those of a data set are drawn with replacement.
         dataset: "diabetes", "linnerud", or arrays (X, y): tasks are subsamples of its rows and features.
-        split: which stream of tasks, or which rows of the data set.
+        split: which stream of tasks, or which rows of the data set (which has none for "ood").
 
-    The least-squares optimum of a synthetic task is standard normal in the principal axes of its inputs, and f* has
-    the law of a residual with m - d degrees of freedom; that is a Gaussian regression in which the noise is not fitted.
+    The least-squares optimum of a synthetic task has unit variance along each principal axis of its inputs, and f* has
+    the law of a residual with m - d degrees of freedom; with normal tails that is a Gaussian regression in which the
+    noise is not fitted.
 
     A range (low, high) is drawn from log-uniformly; a number is a range of one value.
 
@@ -63,6 +70,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
     conditioning: Range = (1.0, 1e4)
     examples_per_parameter: Range = (1.05, 2.0)
     noise: Range = (1e-3, 2.0)
+    tails: Tails = "normal"
     scale: float = 3.0
     batch_size: int | None = None
     dataset: str | tuple[Any, Any] | None = None
@@ -75,24 +83,30 @@ class LinearRegression(TaskFamily[RegressionTask]):
     def _design(self) -> Design:
         if self.spectrum not in get_args(Spectrum):
             raise ValueError(f"spectrum is one of {', '.join(get_args(Spectrum))}, not {self.spectrum!r}")
+        check_tails(self.tails)
         conditioning = as_range("conditioning", self.conditioning, minimum=1.0)
         noise = as_range("noise", self.noise, minimum=0.0)
         if noise[0] == 0.0 < noise[1]:
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         common: dict[str, Any] = {
             "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
-            "scale": self._scale(),
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }
         if self.dataset is None:
             if self.spectrum == "gaussian":
                 self._refuse("a Gaussian design", "conditioning")
             dimension = self._dimension((8, 64))
-            spectra = SPECTRA if self.spectrum == "mixed" else (self.spectrum,)
+            spectra = MIXED if self.spectrum == "mixed" else (self.spectrum,)
             return SyntheticDesign(
-                dimension=dimension, spectra=spectra, conditioning=conditioning, noise=noise, **common
+                dimension=dimension,
+                spectra=spectra,
+                conditioning=conditioning,
+                noise=noise,
+                tails=self.tails,
+                **common,
             )
-        self._refuse("a data set", "spectrum", "conditioning", "noise")
+        self._refuse("a data set", "spectrum", "conditioning", "noise", "tails")
         loaded = datasets.load_regression(self.dataset)
         inputs, targets = (datasets.standardised(array, self.split) for array in loaded)
         features = inputs.shape[1]
@@ -107,11 +121,36 @@ class LinearRegression(TaskFamily[RegressionTask]):
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
-    def _scale(self) -> float:
-        low, high = as_range("scale", self.scale, minimum=0.0)
-        if low != high or high > 100.0:
-            raise ValueError(f"scale is one number of decades, at most 100, not {self.scale!r}")
-        return float(high)
+    def axes(self) -> dict[str, dict[str, Any]]:
+        design = self._design
+        if not isinstance(design, SyntheticDesign):
+            return {}
+        low, _ = design.noise
+        return axes_of(
+            dimension=above("dimension", design.dimension, 2, 4),
+            conditioning=self._ill_conditioned(design),
+            spectrum={"spectrum": "mixed" if self.spectrum == "bimodal" else "bimodal"},
+            noise=above("noise", design.noise, 1, 10),
+            # All that happens depends on theta - optimum alone: to start 10 to 100 times further out is to have noise
+            # of so many times less the deviation (the scale of the objective, which differs, is not seen).
+            start={"noise": (1e-4 * low, 1e-2 * low)} if low else {},
+            batch_size=smaller_batch(self.batch_size),
+            scale=wider(design.scale, MOST_DECADES),
+            heavy_tails={"tails": "heavy"} if self.tails == "normal" else {},
+        )
+
+    def _ill_conditioned(self, design: SyntheticDesign) -> Move:
+        """Move the eigenvalues apart: by kappa, and by m / d where designs are Gaussian.
+
+        There kappa goes as (m / d - 1)^-2, so that down to a tenth of the excess is up to 100 times the top, too. As m
+        is a whole number above d, the smallest problems stay where they can be drawn already; and where a step sees all
+        examples, f* shrinks with m - d, as it must.
+        """
+        move = {} if self.spectrum == "gaussian" else above("conditioning", design.conditioning, 1, 100)
+        excess = design.examples_per_parameter[0] - 1.0
+        if excess > 0.0 and "gaussian" in design.spectra:
+            move["examples_per_parameter"] = (1.0 + 0.1 * excess, 1.0 + 0.5 * excess)
+        return move
 
     @property
     def num_parameters(self) -> int:

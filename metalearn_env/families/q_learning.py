@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 
 from metalearn_env.decision_process import DecisionProcess, from_arrays
 from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily
+from metalearn_env.garnets import Garnet
+from metalearn_env.given_process import GivenProcess
 from metalearn_env.gymnasium_processes import load_process
 from metalearn_env.markov import Processes, greedy_values
-from metalearn_env.processes import Garnet, GivenProcess, ProcessLaw, TabularTask
-from metalearn_env.ranges import Range, as_range
+from metalearn_env.moves import above, axes_of, wider
+from metalearn_env.processes import ProcessLaw, TabularTask
+from metalearn_env.ranges import Range, as_decades, as_range
+from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
 
 Sampling = Literal["synchronous", "trajectory"]
+MOST_DECADES = 100.0
 OF_GARNETS = ("states", "actions", "branching", "rewarded")
 
 
@@ -63,6 +68,8 @@ class QLearning(TaskFamily[TabularTask]):
         rewarded: the part of their pairs that have a reward, standard normal; the others have none.
         discount: in [0, 1); 1 - discount is drawn log-uniformly.
         noise: standard deviation of a reward's noise, in units of the root mean square of the rewards.
+        tails: of that noise: "normal", or "heavy", those of Student's t with 2 degrees of freedom. Either way it takes
+            256 equally likely levels, and ``noise`` is the standard deviation of these.
         scale: rewards are multiplied by 10^U(-scale, scale).
         epsilon: part of the actions of a trajectory that are random.
         mdp: a Gymnasium id whose environment has a table ``P``, such as "FrozenLake-v1" or "Taxi-v4", or arrays
@@ -93,6 +100,7 @@ class QLearning(TaskFamily[TabularTask]):
     rewarded: Range = (0.1, 1.0)
     discount: Range = (0.8, 0.99)
     noise: Range = (0.01, 3.0)
+    tails: Tails = "normal"
     scale: float = 3.0
     epsilon: Range = (0.05, 0.5)
     mdp: str | tuple[Any, Any] | None = None
@@ -107,13 +115,17 @@ class QLearning(TaskFamily[TabularTask]):
             raise ValueError(f"sampling is one of {', '.join(get_args(Sampling))}, not {self.sampling!r}")
         if not self._visits:
             self._refuse("synchronous sampling", "epsilon")
+        check_tails(self.tails)
         noise = as_range("noise", self.noise, minimum=0.0)
         if noise[0] == 0.0 < noise[1]:
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
+        if not noise[1]:
+            self._refuse("a noise of 0", "tails")
         common: dict[str, Any] = {
             "discount": self._fraction("discount", one=False),
             "noise": noise,
-            "scale": as_range("scale", self.scale, minimum=0.0)[1],
+            "noise_levels": NOISE_LEVELS[self.tails],
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "epsilon": self._fraction("epsilon") if self._visits else None,
         }
         if self.mdp is not None:
@@ -132,6 +144,17 @@ class QLearning(TaskFamily[TabularTask]):
             interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
             raise ValueError(f"{name} is in {interval}, not {getattr(self, name)!r}")
         return low, high
+
+    def axes(self) -> dict[str, dict[str, Any]]:
+        law = self._law
+        top = law.discount[1]
+        return axes_of(
+            dimension=above("states", law.states, 2, 4) if isinstance(law, Garnet) else {},
+            noise=above("noise", law.noise, 1, 10),
+            discount={"discount": (top, 1.0 - 0.1 * (1.0 - top))},
+            scale=wider(law.scale, MOST_DECADES),
+            heavy_tails={"tails": "heavy"} if law.noise[1] and self.tails == "normal" else {},
+        )
 
     @property
     def _visits(self) -> bool:
