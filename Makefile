@@ -12,10 +12,10 @@ export OMP_NUM_THREADS ?= 1
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-demo: .venv/installed  ## train PPO on linear regression, score it, draw it
+demo: .venv/installed  ## train one PPO agent on three families at once, score it on each, draw it
 	rm -rf runs/demo
-	$(BIN)/python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 6_000_000 --out runs/demo
-	$(BIN)/python -m agents.evaluate runs/demo --datasets diabetes \
+	$(BIN)/python -m agents.train --env MetaLearn/Mixture-v0 --steps 4_000_000 --validate-every 500_000 --out runs/demo
+	$(BIN)/python -m agents.evaluate runs/demo \
 		--json runs/demo/score.json --plot runs/demo/training.png --episode runs/demo/episode.png
 
 test: .venv/installed  ## run every test

@@ -56,7 +56,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     `reward="log"` (default): log gap before the step minus log gap after it, with gap = loss - reference loss.
     `reward="linear"`: the fall of the gap, as a part of the first gap. Both add up to the improvement over the episode,
     whatever the actions: the potential is clipped (log: 1e-12 to 1e6 times the first gap; linear: 0 to 10 times), not
-    the reward.
+    the reward. Where there are several families, rewards are divided by what a decent constant step typically earns
+    on the family of the episode, so that no family drowns the others.
 
     ## Starting State
     A new task at its start. The step size to start from is the task's natural unit, as it shows at t = 0; in the train
@@ -72,12 +73,18 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     ## Arguments
     * `family`: set by the id; a name, or `"package.module:Class"` of one's own family.
-    * `split`: `"train"`, `"validation"` or `"test"`; their tasks are disjoint.
+    * `families`, `weights`: of `MetaLearn/Mixture-v0`. A list of families, each a name, `"package.module:Class"` or
+      `{"family": name, option: value, ...}`; every episode is of one of them, drawn in proportion to the weights
+      (default: equally often). Their options go into their entries.
+    * `split`: `"train"`, `"validation"`, `"test"` or `"ood"`; their tasks are disjoint.
+    * `ood`: of the split "ood", out of distribution: the axis along which tasks are moved beyond the ranges that are
+      configured: what the family's `axes()` names (such as `"dimension"` or `"noise"`), `"short_horizon"` or
+      `"long_horizon"` (a quarter of the horizon, four times). Default: every episode is moved along one of them.
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
     * `history`: inner steps in the observation. Default 5.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `render_mode`: `None` or `"rgb_array"`.
-    * every option of the family, such as `spectrum`, `batch_size` and `dataset` of
+    * of one family, every option that it has, such as `spectrum`, `batch_size` and `dataset` of
       `metalearn_env.families.linear_regression.LinearRegression`.
 
     ## Vectorized environment
