@@ -37,8 +37,9 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: .venv/installed  ## speed and memory, written to docs/results/throughput.md
+benchmark: .venv/installed  ## speed, memory and controls, written to docs/results
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.controls
 
 clean:
 	rm -rf .venv .venv-lowest runs dist
