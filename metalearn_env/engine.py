@@ -44,7 +44,7 @@ class Learners:
     @property
     def ended(self) -> NDArray[np.bool_]:
         """Whether the horizon is reached or the run has diverged, (n,)."""
-        return (self.t >= self.horizon) | self.diverged
+        return (self.t >= self.horizon) | ~(self.gap_ratio <= DIVERGED_AT)
 
     @property
     def diverged(self) -> NDArray[np.bool_]:

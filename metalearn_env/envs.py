@@ -140,12 +140,12 @@ class StepSizeEnv(gym.Env[Any, Any]):
             raise gym.error.ResetNeeded("the episode has ended; call reset() before step()")
         outcome = self.session.step(self.session.actions.parse(np.asarray(action)[None], 1))
         info = self._info()
-        self._ended = bool(outcome.terminated[0])
+        self._ended = outcome.terminated.item()
         if self._ended:
             info["final_gap"] = info["gap"]
             for _, last in self.session.final_info(_ONE_ROW):
                 info |= {name: float(value[0]) for name, value in last.items()}
-        return self._observation(), float(outcome.reward[0]), self._ended, False, info
+        return self._observation(), outcome.reward.item(), self._ended, False, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return a picture of the episode so far, (H, W, 3), or None without a render mode."""
@@ -160,12 +160,12 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     def _info(self) -> dict[str, float]:
         engine = self.session.engine
-        loss = float(engine.loss[0])
+        loss = engine.loss.item()
         return {
             "loss": loss,
-            "signal": float(engine.signal[0]),
-            "step_size": float(engine.step_size[0]),
-            "gap": loss - float(engine.reference[0]),
+            "signal": engine.signal.item(),
+            "step_size": engine.step_size.item(),
+            "gap": loss - engine.reference.item(),
         }
 
 

@@ -106,10 +106,10 @@ class Observer:
 
     def update(self, engine: Learners) -> None:
         """Take in the inner step that the engine has just made."""
-        self._progress[:] = engine.t / engine.horizon
+        np.divide(engine.t, engine.horizon, out=self._progress)
         if self._newest.size:
             self._older[:] = self._newer
-            self._newest[:] = self._step_features(engine).T
+            self._observe_step(engine)
 
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
@@ -117,18 +117,19 @@ class Observer:
 
     def _set_views(self) -> None:
         columns, end = self._columns, NUM_STATIC + len(STEP_FEATURES)
-        self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end]
+        self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end].T
         self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC : -len(STEP_FEATURES)]
 
-    def _step_features(self, engine: Learners) -> Array:
+    def _observe_step(self, engine: Learners) -> None:
         projection = engine.alignment / engine.previous_squared_norm
         logs = np.empty(self._logs.shape)
         logs[0], logs[1], logs[2], logs[4] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection
         logs[3] = ONE
-        logs = np.log(np.fmax(logs, TINY))
+        np.log(np.fmax(logs, TINY, out=logs), out=logs)
         features = logs - self._logs
-        features[2] = log_norm_ratio = HALF * features[2]
-        features[3] = projection * np.exp(-log_norm_ratio)
+        log_norm_ratio = features[2]
+        log_norm_ratio *= HALF
+        np.divide(projection, np.exp(log_norm_ratio), out=features[3])
         logs[4] = 0.0  # the curvature is a ratio already: nothing is to be subtracted from the next one
         self._logs = logs
-        return np.fmin(np.fmax(features, self._low), self._high)
+        np.fmin(np.fmax(features, self._low, out=features), self._high, out=self._newest)

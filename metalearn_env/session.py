@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +100,7 @@ class Session:
         self._potential = np.zeros(n)
         self._noise = np.zeros((n, longest if strategy == "random" else 0))
         self._mixed = len(self.parts) > 1 and n > 1  # at one time
+        self._units: Array  # (parts,) of rewards
 
     def _pool(self) -> TaskPool | MixedPool:
         strategy, share = self.actions.strategy, BLOCK_BYTES // len(self.parts)
@@ -117,9 +117,8 @@ class Session:
         ]
         return pools[0] if len(pools) == 1 else MixedPool(pools, [part.weight for part in self.parts], self.n)
 
-    @cached_property
-    def _reward_units(self) -> Array:
-        """What the rewards of each part are divided by; 1 where all parts are of one family."""
+    def _measured_units(self) -> Array:
+        """Return what the rewards of each part are divided by; 1 where all parts are of one family."""
         origins = {id(part.origin): part.origin for part in self.parts}
         if len(origins) == 1:
             return np.ones(len(self.parts))
@@ -131,6 +130,8 @@ class Session:
         """Begin a new episode in each of ``rows``, sorted; all of them at the first call."""
         p = max(part.family.num_parameters for part in self.parts)
         at_once = max(1, CHUNK // p) if self.begun else self.n
+        if not self.begun:
+            self._units = self._measured_units()
         for first in range(0, len(rows), at_once):
             self._begin(rows[first : first + at_once])
         if self.trace is not None:
@@ -142,7 +143,7 @@ class Session:
             self.actions.begin(engine, some)
             self.observer.begin(engine, some)
             self._potential[some] = potential(engine, self.reward)
-            self.reward_unit[some] = self._reward_units[part]
+            self.reward_unit[some] = self._units[part]
         if self._mixed:
             self.engine = self.engine if self.begun else MixedEngine(self.n, len(self.parts))
             self.engine.put(fresh)

@@ -72,7 +72,7 @@ def test_readme_commands_run(tmp_path):
         line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")
     ]
     assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env"]
-    short = {"6_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
+    short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
     for command in commands:
         for long, replacement in short.items():
             command = command.replace(long, replacement)
