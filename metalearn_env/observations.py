@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.engine import Engine, Learners, Rows
-from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
+from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY
 
 Observation = Literal["flat", "dict"]
 
