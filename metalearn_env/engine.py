@@ -116,9 +116,15 @@ class Engine(Learners):
                 getattr(self, name)[rows] = getattr(engine, name)
 
     def advance(self, step_size: Array) -> None:
-        """Take one inner step of ``step_size``, (n,), with every learner."""
+        """Take one inner step of ``step_size``, (n,), with every learner, or one that is no multiple of the direction.
+
+        Such a move, (n, p), is what momentum makes; its step size is not a number.
+        """
         previous, spare = self.direction, self.scratch
-        move = np.multiply(previous, step_size[:, None], out=spare)
+        if step_size.ndim == 1:
+            move = np.multiply(previous, step_size[:, None], out=spare)
+        else:
+            move, step_size = step_size.copy(), np.full(len(step_size), np.nan)
         if self._carried:
             move[:, -self._carried :] = previous[:, -self._carried :]
         self.theta += move
@@ -143,7 +149,7 @@ class Engine(Learners):
             return self.advance(step_size)
         kept = {name: getattr(self, name)[held] for name in STATE} if keep else {}
         self.t[held] -= 1
-        self.advance(np.where(active, step_size, 0.0))
+        self.advance(np.where(active if step_size.ndim == 1 else active[:, None], step_size, 0.0))
         for name, values in kept.items():
             getattr(self, name)[held] = values
 

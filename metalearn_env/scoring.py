@@ -29,7 +29,7 @@ from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
 from metalearn_env.rewards import SMALLEST_GAP, log_gap
-from metalearn_env.rules import Rule
+from metalearn_env.rules import Charged, Rule
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session, resolved
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
@@ -203,13 +203,26 @@ def _alone(env_id: str, entry: Entry) -> tuple[str, dict[str, Any]]:
 
 
 def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[Engine]:
-    """Run a controller on all tasks; yield the engine at t = 0, ..., horizon. Diverged learners stay where they are."""
+    """Run a controller on all tasks; yield the engine at t = 0, ..., horizon; see `charged_rollout`."""
+    return (engine for engine, _ in charged_rollout(family, task, horizon, controller))
+
+
+def charged_rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[tuple[Engine, Array]]:
+    """Run a controller on all tasks, each with a budget of ``horizon`` evaluations of the direction.
+
+    Yields:
+        The engine at t = 0, ..., horizon, and the evaluations spent by then, (n,). Learners that have diverged, or
+        whose next step would cost more than is left, stay where they are.
+    """
     engine = Engine.start(family, task, horizon)
-    steps = controller(engine)
-    yield engine
+    steps, spent = controller(engine), np.zeros(len(engine.t))
+    yield engine, spent
     for _ in range(horizon):
-        engine.advance_only(~engine.ended, next(steps))
-        yield engine
+        step, extra = chosen if isinstance(chosen := next(steps), Charged) else (chosen, 0.0)
+        active = ~engine.ended & (spent + extra < horizon)
+        engine.advance_only(active, step)
+        spent = np.where(active, spent + extra + 1.0, spent)
+        yield engine, spent
 
 
 def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Array:
@@ -218,6 +231,24 @@ def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule)
         if engine.ended.all():
             break
     return log_gap(engine)
+
+
+class Run(NamedTuple):
+    """What a controller did on n tasks, from t = 0 to T."""
+
+    log_gap: Array  # (T + 1, n) log(gap / first gap), within [log 1e-12, log 1e6]; of a limit NaN but for its two ends
+    step_size: Array  # (T, n) in units of the task; NaN where there was none, or a move of another direction
+    evaluations: Array  # (T + 1, n) of the direction, spent by then
+
+
+def recorded(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Run:
+    """Run a controller on all tasks and return what it did."""
+    n = len(family.reference_loss(task))
+    run = Run(*np.full((3, horizon + 1, n), np.nan))
+    for t, (engine, spent) in enumerate(charged_rollout(family, task, horizon, controller)):
+        run.log_gap[t], run.evaluations[t] = log_gap(engine), spent
+        run.step_size[t] = np.where(engine.t == t, engine.step_size / engine.unit, np.nan)
+    return run._replace(step_size=run.step_size[1:])
 
 
 def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, Array]:

@@ -19,9 +19,9 @@ from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy
 from metalearn_env.rewards import log_gap
-from metalearn_env.rules import RULES, rule
+from metalearn_env.rules import RULES, Charged, rule
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
-from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, rollout, score_row, task_sets
+from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, recorded, rollout, score_row, task_sets
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 from metalearn_env.table import contender, known_controllers, policies, score
 
@@ -490,3 +490,44 @@ def test_the_best_constant_is_found_per_task() -> None:
 def test_options_that_scoring_cannot_honour_are_refused(option: dict[str, str]) -> None:
     with pytest.raises((ValueError, TypeError), match=next(iter(option))):
         TaskSet("MetaLearn/LinearRegression-v0", env_kwargs=option)
+
+
+# What a controller did
+
+
+def twice_as_dear(engine: Engine) -> Iterator[Charged]:
+    while True:
+        yield Charged(0.5 * engine.unit, np.where(np.arange(len(engine.t)) % 2 == 0, 1.0, 0.0))
+
+
+def test_evaluations_are_charged(task_set: TaskSet) -> None:
+    """Steps that cost two evaluations each leave half as many of them."""
+    family, task, horizon = task_set.family, task_set.task, task_set.horizon
+    run = recorded(family, task, horizon, twice_as_dear)
+    plain = recorded(family, task, horizon, schedule(np.full(horizon, 0.5)))
+    dear = np.arange(task_set.tasks) % 2 == 0
+    assert np.array_equal(run.log_gap[:, ~dear], plain.log_gap[:, ~dear])
+    assert np.array_equal(run.log_gap[-1, dear], plain.log_gap[horizon // 2, dear])
+    assert (run.evaluations[-1] == horizon).all()
+    assert np.array_equal(run.evaluations[: horizon // 2 + 1, dear][:, 0], 2.0 * np.arange(horizon // 2 + 1))
+    assert np.isnan(run.step_size[horizon // 2 :, dear]).all()
+    assert np.allclose(run.step_size[:, ~dear], 0.5)
+
+
+def heavy_ball(engine: Engine) -> Iterator[Array]:
+    before = engine.theta
+    while True:
+        now = engine.theta.copy()
+        yield 0.5 * engine.unit[:, None] * engine.direction + 0.5 * (now - before)
+        before = now
+
+
+def test_moves_are_made_as_they_are(task_set: TaskSet) -> None:
+    family, task = task_set.family, task_set.task
+    before = theta = family.start(task)
+    *_, engine = rollout(family, task, 10, heavy_ball)
+    for t in range(10):
+        direction = family.direction(task, theta, np.full(task_set.tasks, t))
+        before, theta = theta, theta + 0.5 * engine.unit[:, None] * direction + 0.5 * (theta - before)
+    assert engine.theta == pytest.approx(theta)
+    assert np.isnan(recorded(family, task, 10, heavy_ball).step_size).all()
