@@ -1,4 +1,4 @@
-"""The command line: ``python -m metalearn_env list`` and ``python -m metalearn_env score``."""
+"""The command line: ``python -m metalearn_env list``, ``score`` and ``watch``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring import task_sets
 from metalearn_env.table import contender, formatted, known_controllers, score
+from metalearn_env.watch import add_command as add_watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", type=int, default=256)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--json", type=Path, metavar="FILE")
+    add_watch(commands)
     return parser
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.markov import Processes, optimal_q_values, state_type
+from metalearn_env.pictures import Grid
 
 Outcome = tuple[float, int, float, bool]  # probability, next state, reward, whether the episode ends
 TOLERANCE = 1e-6  # by which probabilities may fail to sum to one; they are then made to
@@ -26,13 +27,16 @@ class DecisionProcess:
     Args:
         outcomes: for every state, for every action, the outcomes.
         start: probabilities of the first state, (S,); None: all states that are not terminal, equally.
+        grid: how the states lie in the plane, for pictures; None if they do not.
 
     Raises:
         ValueError: probabilities that are negative or do not sum to one, rewards that are not finite or all zero, a
             state that does not exist, states of different numbers of actions.
     """
 
-    def __init__(self, outcomes: Sequence[Sequence[Sequence[Outcome]]], start: Any = None) -> None:
+    def __init__(
+        self, outcomes: Sequence[Sequence[Sequence[Outcome]]], start: Any = None, grid: Grid | None = None
+    ) -> None:
         num_states, num_actions = len(outcomes), len(outcomes[0]) if len(outcomes) else 0
         if not num_actions or any(len(of_state) != num_actions for of_state in outcomes):
             raise ValueError("a process has at least one state, and as many actions, at least one, in each of them")
@@ -42,6 +46,7 @@ class DecisionProcess:
             for action in range(num_actions)
             for state in range(num_states)
         ]
+        self.grid = grid
         self.start = _checked_start(start, np.array(terminal))
         self.real = _reachable(merged, self.start)
         shape = (max(map(len, merged)), len(merged))

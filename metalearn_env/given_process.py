@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.decision_process import DecisionProcess
 from metalearn_env.family import Array
+from metalearn_env.pictures import Grid
 from metalearn_env.processes import ProcessLaw, TabularTask, choose
 
 DISCOUNTS = 33  # so that the optimum is worked out so many times at most
@@ -44,6 +45,13 @@ class GivenProcess(ProcessLaw):
     @property
     def num_actions(self) -> int:
         return self.process.rewards.shape[1] // self.num_states
+
+    @property
+    def grid(self) -> Grid | None:
+        return self.process.grid
+
+    def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
+        return np.broadcast_to(np.tile(self.process.real, self.num_actions), task.reward.shape)
 
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> GivenDraw:
         branches, p = self.process.rewards.shape

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from metalearn_env.decision_process import DecisionProcess
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from metalearn_env.decision_process import DecisionProcess, Outcome
+from metalearn_env.family import Array
+from metalearn_env.pictures import Grid
+
+Table = Sequence[Sequence[Sequence[Outcome]]]
 
 
 def load_process(env_id: str) -> DecisionProcess:
@@ -31,4 +41,38 @@ def load_process(env_id: str) -> DecisionProcess:
         ]
         for of_state in (outcomes[state] for state in range(len(outcomes)))
     ]
-    return DecisionProcess(table, start)
+    return DecisionProcess(table, start, _grid(env, table, start))
+
+
+def _grid(env: Any, table: Table, start: Any) -> Grid | None:
+    """Return how the states of an environment lie in the plane: it has a ``desc`` or a ``shape`` of as many cells.
+
+    Its cells are labelled as its own description does, or S where episodes start and E where they end.
+    """
+    letters = np.asarray(getattr(env, "desc", ()))
+    shape = letters.shape if letters.size == len(table) else getattr(env, "shape", ())
+    if not isinstance(shape, tuple) or len(shape) != 2 or prod(shape) != len(table):
+        return None
+    ends = {state for of_state in table for of_pair in of_state for _, state, _, ends in of_pair if ends}
+    starts = set() if start is None else set(np.flatnonzero(start).tolist())
+    labels = ["E" if state in ends else "S" if state in starts else "" for state in range(len(table))]
+    if letters.size == len(table) and letters.dtype.kind == "S":
+        labels = [letter.decode().replace("F", "") for letter in letters.ravel().tolist()]
+    return Grid(shape, _moves(table, shape), tuple(labels))
+
+
+def _moves(table: Table, shape: tuple[int, int]) -> Array:
+    """Return where each action is meant to lead to, (A, 2), to the right and up: where it mostly does, off by a cell.
+
+    An action that slips goes to both sides alike.
+    """
+    total = np.zeros((len(table[0]), 2))
+    for state, of_state in enumerate(table):
+        for action, of_pair in enumerate(of_state):
+            for probability, successor, *_ in of_pair:
+                (row, column), (next_row, next_column) = divmod(state, shape[1]), divmod(successor, shape[1])
+                move = (next_column - column, row - next_row)
+                if abs(move[0]) + abs(move[1]) == 1:
+                    total[action] += probability * np.array(move)
+    mostly = np.abs(total) == np.abs(total).max(axis=1, keepdims=True)
+    return np.sign(total) * mostly

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.markov import Processes, best_values
+from metalearn_env.pictures import Grid
 from metalearn_env.ranges import log_uniform
 from metalearn_env.tails import NoiseLevels
 
@@ -94,6 +95,15 @@ class ProcessLaw(abc.ABC):
     @property
     def num_pairs(self) -> int:
         return self.num_states * self.num_actions
+
+    @property
+    def grid(self) -> Grid | None:
+        """How the states lie in the plane; None if they do not."""
+        return None
+
+    @abc.abstractmethod
+    def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
+        """Return which pairs are real, (n, p): their states can be reached, and their actions are there."""
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> Any:

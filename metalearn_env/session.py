@@ -42,8 +42,10 @@ class Trace:
 
     def __init__(self, n: int, longest: int) -> None:
         self.loss, self.step_size = np.full((2, n, longest + 1), np.nan)
+        self.episode = np.zeros(n, np.int64)  # how many each row has begun
 
     def begin(self, engine: Learners, rows: Rows) -> None:
+        self.episode[rows] += 1
         self.loss[rows] = self.step_size[rows] = np.nan
         self.update(engine)
 
@@ -198,6 +200,13 @@ class Session:
     def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
         """Yield rows among ``rows``, (k,), and what their family tells of their ends: new arrays (k,)."""
         return self.engine.final_info(rows)
+
+    def learners(self, rows: Rows) -> Iterator[tuple[Rows, Engine, Rows]]:
+        """Yield rows among ``rows``, (k,), the engine of their family, and their places in it, (k,)."""
+        if isinstance(self.engine, MixedEngine):
+            yield from self.engine.learners(rows)
+        else:
+            yield rows, self.engine, rows
 
     def _draw(self) -> Array | None:
         if self.actions.strategy != "random":

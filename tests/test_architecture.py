@@ -17,8 +17,8 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "moves", "progress", "commandline"], 0),
-    **dict.fromkeys(["family"], 1),
+    **dict.fromkeys(["splits", "moves", "progress", "commandline", "pictures", "window"], 0),
+    **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
     **dict.fromkeys(
         [
@@ -32,17 +32,19 @@ FLOORS = {
             "rewards",
             "rules",
             "mixed_engine",
+            "scenes",
         ],
         3,
     ),
-    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards"], 4),
     **dict.fromkeys(["families"], 5),
     **dict.fromkeys(["mixture", "limits", "testing"], 6),
     **dict.fromkeys(["session"], 7),
-    **dict.fromkeys(["scoring", "rendering"], 8),
-    **dict.fromkeys(["envs", "controls"], 9),
-    **dict.fromkeys(["vector", "table"], 10),
-    **dict.fromkeys(["adapters", "", "__main__"], 11),
+    **dict.fromkeys(["scoring"], 8),
+    **dict.fromkeys(["rendering", "controls"], 9),
+    **dict.fromkeys(["envs", "table"], 10),
+    **dict.fromkeys(["vector", "watch"], 11),
+    **dict.fromkeys(["adapters", "", "__main__"], 12),
 }
 GYMNASIUM = {
     "commandline",
@@ -51,6 +53,9 @@ GYMNASIUM = {
     "envs",
     "vector",
     "rendering",
+    "boards",
+    "window",
+    "watch",
     "scoring",
     "adapters",
     "",

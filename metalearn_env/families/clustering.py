@@ -20,6 +20,7 @@ from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoint
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
 from metalearn_env.moves import above, axes_of, smaller_batch, wider
+from metalearn_env.pictures import Clusters, projected
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 
 Init = Literal["random", "k-means++"]
@@ -185,6 +186,15 @@ class Clustering(TaskFamily[ClusteringTask]):
 
     def reference_loss(self, task: ClusteringTask) -> Array:
         return task.minimum
+
+    def picture(self, task: ClusteringTask, theta: Array, row: int) -> Clusters:
+        """Return points and centres on the two principal axes of the points."""
+        here, present = slice(row, row + 1), task.barrier[row] == 0.0
+        centres, best = (array[here].reshape(1, len(present), -1)[:, present] for array in (theta, task.optimum))
+        distance, _ = distances(task.points[here], centres, task.barrier[here, present], task.scatter[here])
+        arrays, names = projected(task.points[row, :, :-2], centres[0], best[0])
+        points, centres, best = arrays
+        return Clusters(points, distance[0].argmin(axis=0), centres, best, names)
 
 
 def _step(task: ClusteringTask, points: Array, theta: Array) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData,
 from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
 from metalearn_env.moves import Move, above, axes_of, smaller_batch, wider
+from metalearn_env.pictures import Fit
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 from metalearn_env.tails import Tails, check_tails
 
@@ -196,3 +197,12 @@ class LinearRegression(TaskFamily[RegressionTask]):
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum
+
+    def picture(self, task: RegressionTask, theta: Array, row: int) -> Fit:
+        """Return the predictions B theta beside the best ones, B optimum, in the coordinates of the reduced form.
+
+        Half the sum of their squared differences is the gap.
+        """
+        one = RegressionTask(*(array[row : row + 1] for array in task))
+        there = np.flatnonzero(one.diagonal[0])
+        return Fit(product(one, theta[row : row + 1])[0, there], product(one, one.optimum)[0, there])

@@ -23,6 +23,7 @@ from metalearn_env.given_process import GivenProcess
 from metalearn_env.gymnasium_processes import load_process
 from metalearn_env.markov import Processes, greedy_values
 from metalearn_env.moves import above, axes_of, wider
+from metalearn_env.pictures import GridPolicy, ValueTable
 from metalearn_env.processes import ProcessLaw, TabularTask
 from metalearn_env.ranges import Range, as_decades, as_range
 from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
@@ -214,6 +215,18 @@ class QLearning(TaskFamily[TabularTask]):
         processes = Processes._make(array[rows] for array in task.processes)
         value = greedy_values(processes, theta[rows, : self._law.num_pairs], self._law.num_states)
         return {"greedy_value": np.vecdot(task.start[rows], value), "optimal_value": task.optimal_value[rows]}
+
+    def picture(self, task: TabularTask, theta: Array, row: int) -> ValueTable | GridPolicy:
+        """Return the table of values, or the greedy policy where the states lie on a grid."""
+        law = self._law
+        real = law.real_pairs(task)[row].reshape(-1, law.num_states)
+        value, best = (
+            np.where(real, array[row, : law.num_pairs].reshape(real.shape), np.nan) for array in (theta, task.optimum)
+        )
+        if law.grid is not None:
+            return GridPolicy(ValueTable(value, best), law.grid, int(theta[row, -1]) if self._visits else None)
+        there = tuple(slice(np.flatnonzero(real.any(axis=axis))[-1] + 1) for axis in (1, 0))
+        return ValueTable(value[there], best[there])
 
     def _errors(self, task: TabularTask, theta: Array, t: NDArray[np.int64]) -> Array:
         """Return the temporal-difference errors of all pairs, (n, p)."""
