@@ -16,6 +16,7 @@ import numpy as np
 from metalearn_env.families import beyond, family_class, make_family
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.observations import DESCRIPTOR_BOUND
+from metalearn_env.pictures import Picture
 from metalearn_env.splits import SPLITS, task_generator
 
 N, HORIZON, SEED = 6, 5, 0
@@ -66,6 +67,7 @@ def check_family(family: str | type[TaskFamily], **options: Any) -> None:
         _has_noise_to_the_end,
         _has_a_gap_and_moves,
         _describes_tasks_in_order_one,
+        _shows_a_picture,
     ):
         rule(case)
     for axis, move in _axes(made):
@@ -203,6 +205,17 @@ def _describes_tasks_in_order_one(case: Case) -> None:
     _require(
         largest <= DESCRIPTOR_BOUND, f"descriptors are of order one, at most {DESCRIPTOR_BOUND:g}, not {largest:g}"
     )
+
+
+def _shows_a_picture(case: Case) -> None:
+    family, task, theta, _ = case
+    kept = [array.copy() for array in (*task, theta)]
+    for row in range(N):
+        picture = family.picture(task, theta, row)
+        shown = picture is None or isinstance(picture, Picture)
+        _require(shown, f"picture is None or a Picture, not {type(picture).__name__}")
+    unchanged = all(np.array_equal(a, b) for a, b in zip(kept, (*task, theta), strict=True))
+    _require(unchanged, "picture does not write to its inputs")
 
 
 def _axes(family: TaskFamily) -> list[tuple[str, dict[str, Any]]]:

@@ -114,6 +114,8 @@ BROKEN = {
     "reference_loss is at most the loss at the start": {
         "reference_loss": lambda self, task: np.full(len(task.first), 100.0)
     },
+    "picture is None or a Picture, not str": {"picture": lambda self, task, theta, row: "a parabola"},
+    "picture does not write to its inputs": {"picture": lambda self, task, theta, row: theta.fill(0.0)},
     "some task has a direction": {"direction": lambda self, task, theta, t: np.zeros_like(theta)},
     "axes is a dictionary of dictionaries": {"axes": lambda self: {"size": 2.0}},
     "axis size moves an option": {"axes": lambda self: {"size": {}}},
