@@ -66,7 +66,11 @@ class GivenProcess(ProcessLaw):
         unit = np.sqrt(np.vecdot(process.reward, process.reward) / pairs)
         real = np.tile(process.real, self.num_actions)
         cuts = np.cumsum(process.probabilities, axis=0)[:-1]
-        branch = choose(draw.outcomes, cuts[None], np.arange(len(process.rewards), dtype=np.uint8)[None, :, None])
+        branch = choose(
+            draw.outcomes,
+            cuts[None],
+            np.arange(len(process.rewards), dtype=np.min_scalar_type(len(process.rewards) - 1))[None, :, None],
+        )
         objective = draw.objective[:, None]
         rewards = process.rewards if process.outcomes_matter else process.rewards[:0]
         task = TabularTask(
@@ -96,9 +100,9 @@ class GivenProcess(ProcessLaw):
         low, high = self.discount
         levels = DISCOUNTS if high > low else 1
         level = (uniform * levels).astype(np.int64)
-        discount = self._log_discounts(level / max(levels - 1, 1))
+        discount = self._log_discounts((level + 0.5) / levels)
         for index in set(level.tolist()) - self._optima.keys():
-            one = self._log_discounts(np.array([index / max(levels - 1, 1)]))
+            one = self._log_discounts(np.array([(index + 0.5) / levels]))
             self._optima[index] = self.process.q_values(one)[0]
         return discount, np.stack([self._optima[index] for index in level.tolist()])
 

@@ -6,7 +6,6 @@ its families; the "ood" split has one for each axis that the tasks are moved alo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.families import beyond, make_family
 from metalearn_env.family import TaskFamily
 from metalearn_env.pool import draw_tasks
+from metalearn_env.ranges import is_number
 from metalearn_env.rewards import potential
 from metalearn_env.splits import check_split
 
@@ -113,9 +113,7 @@ def _entry(entry: Any) -> dict[str, Any]:
 def _weights(weights: Any, n: int) -> list[float]:
     if weights is None:
         return [1.0] * n
-    numbers = isinstance(weights, Sequence) and all(
-        isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights
-    )
-    if not numbers or len(weights) != n or not all(0.0 < weight < math.inf for weight in weights):
-        raise ValueError(f"weights has a number above 0 for each of {n} families, not {weights!r}")
-    return [float(weight) for weight in weights]
+    given = list(weights) if isinstance(weights, (Sequence, np.ndarray)) else []
+    if len(given) != n or not all(is_number(weight) and weight > 0.0 for weight in given):
+        raise ValueError(f"weights is a list of a number above 0 for each of {n} families, not {weights!r}")
+    return [float(weight) / float(max(given)) for weight in given]

@@ -94,6 +94,9 @@ class Session:
         self.actions = ActionMap(n, action, strategy)
         self.pool = self._pool()
         self.observer = Observer(n, self.history)
+        for part in self.parts:
+            if part.stretch != 1.0 and part.horizon(self._horizon) == self._horizon:
+                raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)

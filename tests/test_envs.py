@@ -338,7 +338,7 @@ BAD_FOR_REGRESSION = [
     ("split", {"dataset": (DATA[:4], np.zeros(4)), "split": "test"}),
     ("dimension", {"dataset": (DATA, np.arange(40.0)), "dimension": 4}),
     ("constant", {"dataset": (DATA, np.ones(40))}),
-    ("scale", {"scale": (1, 3)}),
+    ("scale", {"scale": (3, 1)}),
     ("scale", {"scale": 400}),
     ("examples_per_parameter", {"dataset": (DATA, np.arange(40.0)), "examples_per_parameter": (50, 100)}),
     ("real numbers", {"dataset": (DATA.astype(complex), np.arange(40.0))}),
