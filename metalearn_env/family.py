@@ -133,7 +133,7 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
         return {}
 
     def picture(self, task: TaskT, theta: Array, row: int) -> Picture | None:
-        """Return what the inner problem of one row looks like, to be drawn beside the episode. Default: nothing."""
+        """Return what the inner problem of one row looks like, one of `metalearn_env.pictures`. Default: nothing."""
         return None
 
     def _refuse(self, reason: str, *options: str) -> None:
