@@ -1,8 +1,10 @@
 """The contract checker accepts what keeps the contract and refuses, by name, what breaks it."""
 
 import inspect
+import runpy
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -17,6 +19,7 @@ from metalearn_env.envs import StepSizeEnv
 from metalearn_env.families import FAMILIES, family_class
 from metalearn_env.family import Evaluation, TaskFamily
 from metalearn_env.mixture import make_parts
+from metalearn_env.scoring import TaskSet
 from metalearn_env.session import Session
 from metalearn_env.testing import ContractError, check_family
 from metalearn_env.vector import StepSizeVectorEnv
@@ -398,6 +401,13 @@ def test_what_is_no_family_is_refused() -> None:
         check_family("NoSuchFamily")
     with pytest.raises(TypeError, match="LinearRegression has no option 'radius'"):
         check_family("LinearRegression", radius=1.0)
+
+
+def test_the_template_keeps_the_contract_and_can_be_scored() -> None:
+    template = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "03_new_family.py"))["Ring"]
+    check_family(template)
+    tasks = TaskSet("MetaLearn/LinearRegression-v0", tasks=64, env_kwargs={"family": template})
+    assert tasks.counted.sum() > 32
 
 
 # Families by name

@@ -38,7 +38,7 @@ def family_class(family: str | type[TaskFamily]) -> type[TaskFamily]:
 
 def _imported(family: str) -> Any:
     module, _, name = FAMILIES.get(family, family).partition(":")
-    if not name or not all(part.isidentifier() for part in module.split(".")):
+    if not name or not all(module.split(".")):
         raise ValueError(f"family is one of {', '.join(FAMILIES)}, or 'module:Class', not {family!r}")
     try:
         loaded = import_module(module)
