@@ -205,6 +205,10 @@ BROKEN: dict[str, dict[str, Any]] = {
         "axes": further,
         "loss": lambda self, task, theta: np.where((theta == task.first).all(axis=1) | (self.option < 2), 1.0, np.nan),
     },
+    "beyond, along axis size: num_carried is a whole number": {
+        "axes": further,
+        "num_carried": property(lambda self: 0 if self.option == 1.0 else 2),
+    },
     # Draws
     "sample: first is an array of numbers, not of object": {
         "sample": lambda self, rng, n, horizon: Task(
@@ -236,6 +240,13 @@ BROKEN: dict[str, dict[str, Any]] = {
         "complete": lambda self, draw: draw._replace(first=draw.first + np.random.rand())  # noqa: NPY002
     },
     "complete does not write to its input": {"complete": use_up},
+    # At the start
+    "some task starts with a gap": {"reference_loss": lambda self, task: self.loss(task, task.first)},
+    "loss is (1,), not ()": {
+        "evaluate": lambda self, task, theta, t: Evaluation(
+            self.loss(task, theta).squeeze(), self.signal(task, theta, t), self.direction(task, theta, t)
+        )
+    },
     # On the way
     "direction of a task does not depend on the other tasks, at mixed times": {
         "direction": lambda self, task, theta, t: -theta + 0.01 * task.noise[:, t[0], None]
@@ -281,6 +292,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "an axis is of the family's own, not 'long_horizon'": {"axes": lambda self: {"long_horizon": {"option": 2.0}}},
     "an axis is named by a word or in snake_case": {"axes": lambda self: {"Size of it": {"option": 2.0}}},
     "num_parameters gives an answer, not RuntimeError: odd": {"num_parameters": property(raiser(RuntimeError("odd")))},
+    "kind is one of supervised, unsupervised, reinforcement": {"kind": "dual", "__post_init__": lambda self: None},
+    "descriptor_names has at most 8 names": {
+        "descriptor_names": tuple("abcdefghi"),
+        "__post_init__": lambda self: None,
+    },
     # What would be raised as it is
     "Parabolas lacks loss, start": {"loss": TaskFamily.loss, "start": TaskFamily.start},
     "loss is an array (6,), not of type list": {"loss": lambda self, task, theta: [1.0] * len(theta)},
