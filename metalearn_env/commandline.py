@@ -11,6 +11,8 @@ from typing import Any
 
 import gymnasium as gym
 
+INTERRUPTED = "interrupted; what was computed is kept, unless without a cache, and the same command goes on from there"
+
 
 def key_value(text: str) -> tuple[str, Any]:
     """Parse ``key:value``, the value as JSON where it is JSON and else as text.
@@ -38,11 +40,19 @@ def check_writable(path: Path) -> None:
         path.unlink()
 
 
-def run(command: Callable[[], Any]) -> int:
-    """Run a command and return its exit status: 2, with a message, if what was asked for cannot be."""
+def run(command: Callable[[], Any], interrupted: str = "interrupted") -> int:
+    """Run a command and return its exit status: 2, with a message, if what was asked for cannot be; 130 after Ctrl-C.
+
+    Args:
+        command: what to do.
+        interrupted: the line that is printed after Ctrl-C.
+    """
     try:
         command()
     except (ValueError, TypeError, ImportError, OSError, argparse.ArgumentTypeError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
     return 0

@@ -17,9 +17,11 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "moves", "progress", "commandline"], 0),
+    **dict.fromkeys(["splits", "moves", "progress", "commandline", "identity", "formatting"], 0),
     **dict.fromkeys(["family"], 1),
-    **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(
+        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "cache"], 2
+    ),
     **dict.fromkeys(
         [
             "designs",
@@ -35,12 +37,12 @@ FLOORS = {
         ],
         3,
     ),
-    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "runs"], 4),
     **dict.fromkeys(["families"], 5),
-    **dict.fromkeys(["mixture", "limits", "testing"], 6),
+    **dict.fromkeys(["mixture", "limits", "testing", "profiles"], 6),
     **dict.fromkeys(["session"], 7),
     **dict.fromkeys(["scoring", "rendering"], 8),
-    **dict.fromkeys(["envs", "controls"], 9),
+    **dict.fromkeys(["envs", "controls", "ablations", "measures"], 9),
     **dict.fromkeys(["vector", "table"], 10),
     **dict.fromkeys(["adapters", "", "__main__"], 11),
 }
