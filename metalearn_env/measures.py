@@ -54,9 +54,8 @@ def anytime_scores(task_set: TaskSet, runs: Runs) -> Array:
     where \bar G_0 belongs to the run of the constant step that is best for the *final* gap, which scores 0. The unit is
     that of S; 1 is no bound, for nobody knows the limit's way there. NaN for what has no run, as the limit.
     """
-    zero = by_evaluations(task_set.oracle_run)[1:].mean(axis=0)
-    means = np.stack([by_evaluations(run)[1:].mean(axis=0) for run in runs])
-    return ((zero - means) / (task_set.oracle[1] - task_set.limit))[:, task_set.counted]
+    zero, *means = (by_evaluations(run)[1:, task_set.counted].mean(axis=0) for run in (task_set.oracle_run, *runs))
+    return (zero - np.stack(means)) / (task_set.oracle[1] - task_set.limit)[task_set.counted]
 
 
 def profiles(contenders: Sequence[Contender], task_set: TaskSet, runs: Sequence[Runs]) -> dict[str, Any]:
