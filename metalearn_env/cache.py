@@ -60,11 +60,11 @@ class Cache:
 
     def _load(self, path: Path, identity: str) -> Arrays | None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = dict(file)
             if arrays.pop("identity").tobytes() != identity.encode():
                 raise ValueError("it is of something else")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # whatever is wrong with it
             message = f"the cache entry {path} cannot be read ({type(error).__name__}: {error}); it is computed again"

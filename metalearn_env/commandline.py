@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,9 @@ def run(command: Callable[[], Any], interrupted: str = "interrupted") -> int:
         interrupted: the line that is printed after Ctrl-C.
     """
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show, warnings.showwarning)
+            command()
     except (ValueError, TypeError, ImportError, OSError, argparse.ArgumentTypeError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,3 +60,11 @@ def run(command: Callable[[], Any], interrupted: str = "interrupted") -> int:
         print(interrupted, file=sys.stderr)
         return 130
     return 0
+
+
+def _show(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a warning of this package as a line, over that of a progress bar, without the code that gave it."""
+    if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        print(f"\rwarning: {message}", file=sys.stderr)
+    else:
+        otherwise(message, category, *where)
