@@ -9,9 +9,10 @@ from pathlib import Path
 
 from metalearn_env.cache import Cache, default_folder
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
+from metalearn_env.contenders import contenders, known_ablations, known_controllers
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring import task_sets
-from metalearn_env.table import contenders, formatted, known_controllers, score
+from metalearn_env.table import formatted, score
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _list(_: argparse.Namespace) -> None:
     print("environments:", *map(id_of, [*FAMILIES, MIXTURE]), sep="\n  ")
     print("controllers:", *known_controllers(), sep="\n  ")
+    print("controllers that take something from a policy:", *known_ablations(), sep="\n  ")
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -40,8 +42,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 _NAMES = """default: every control, rule and limit for the family; FILE is a policy, or the name of a shipped one,
-without its .safetensors; marginal:FILE, shuffled:FILE, mean-schedule:FILE, without-task:FILE, without-progress:FILE,
-without-history:FILE and without-FEATURE:FILE take something from it"""
+without its .safetensors, or one with something taken from it, such as shuffled:FILE (see list)"""
 _KWARGS = "what gym.make takes; action, strategy and history must be those that a policy was trained with"
 
 

@@ -141,7 +141,7 @@ class TaskSet:
             gap = limit_loss(self.family, self.task, self.horizon) - start.reference
             return {"log_gap": np.log(np.maximum(gap / start.initial_gap, SMALLEST_GAP))}
 
-        return self.recall("the limit", ("metalearn_env.limits",), reach)["log_gap"]
+        return self.recall("the limit", (__name__,), reach)["log_gap"]
 
     def run(self, name: str, modules: Sequence[str], rule: Callable[[], Rule]) -> Run:
         """Return what a controller does, see `recall`; ``rule`` makes it, if need be."""

@@ -43,8 +43,9 @@ FLOORS = {
     **dict.fromkeys(["session"], 7),
     **dict.fromkeys(["scoring", "rendering"], 8),
     **dict.fromkeys(["envs", "controls", "ablations", "measures"], 9),
-    **dict.fromkeys(["vector", "table"], 10),
-    **dict.fromkeys(["adapters", "", "__main__"], 11),
+    **dict.fromkeys(["vector", "contenders"], 10),
+    **dict.fromkeys(["table"], 11),
+    **dict.fromkeys(["adapters", "", "__main__"], 12),
 }
 GYMNASIUM = {
     "commandline",

@@ -264,14 +264,16 @@ def test_an_entry_is_written_whole_or_not_at_all(folder: Path, monkeypatch: pyte
 def test_what_was_computed_before_an_interruption_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from metalearn_env import table
+    from metalearn_env import contenders
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        ran = table.rule_run
-        patch.setattr(table, "rule_run", lambda tasks, name: interrupted() if name == "dai-yuan" else ran(tasks, name))
+        ran = contenders.rule_run
+        patch.setattr(
+            contenders, "rule_run", lambda tasks, name: interrupted() if name == "dai-yuan" else ran(tasks, name)
+        )
         assert main([*COMMAND, "--controllers", "bb1", "dai-yuan"]) == 130
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("interrupted")
     assert {"rule bb1", "the limit"} <= entries(folder).keys()

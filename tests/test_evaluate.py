@@ -65,6 +65,22 @@ def test_other_tasks_than_those_trained_on(runs: tuple[Path, ...], tmp_path: Pat
     assert (result["env_kwargs"], result["split"]) == ({"dimension": 12, "horizon": 6}, "validation")
 
 
+def test_what_is_left_of_the_agent(runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "score.json"
+    options = {"ablations": ("shuffled", "without-history"), "against": "trained-agent"}
+    evaluate.main(evaluate.Args(runs=runs, tasks=16, json=path, **options))
+    (result,) = json.loads(path.read_text())
+    rows = {row["controller"]: row for row in result["rows"]}
+    assert [*rows][-4:] == [
+        "trained-agent",
+        "trained-agent, shuffled",
+        "trained-agent, without-history",
+        "limit",
+    ]
+    assert all(row["against"]["controller"] == "trained-agent" for row in rows.values())
+    assert "gain over trained-agent" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
@@ -73,6 +89,8 @@ def test_other_tasks_than_those_trained_on(runs: tuple[Path, ...], tmp_path: Pat
         ({"json": Path("no/such/folder/score.json")}, FileNotFoundError, "no/such/folder"),
         ({"plot": Path("no/such/folder/score.png")}, FileNotFoundError, "no/such/folder"),
         ({"tasks": 3}, ValueError, "tasks"),
+        ({"ablations": ("without-colour",)}, ValueError, "colour"),
+        ({"against": "nobody"}, ValueError, "nobody"),
     ],
 )
 def test_what_is_wrong_is_said(

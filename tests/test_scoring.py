@@ -337,7 +337,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for env_id, spec in gym.registry.items():
         assert spec.namespace != "MetaLearn" or env_id in printed
-    assert all(name in printed for name in [*RULES, *CONTROLS, "limit"])
+    assert all(name in printed for name in [*RULES, *CONTROLS, "limit", "shuffled:FILE", "without-history:FILE"])
 
 
 def test_score_writes_and_prints_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
