@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalearn_env.cache import Cache, default_folder
+from metalearn_env.cache import FOLDER, Cache
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
 from metalearn_env.contenders import contenders, known_ablations, known_controllers
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
@@ -32,8 +32,9 @@ def _score(options: argparse.Namespace) -> None:
         check_writable(options.json)
     cache = None if options.no_cache else Cache()
     sets = task_sets(options.env, options.split, options.tasks, options.seed, dict(options.env_kwargs), cache)
-    found = contenders([*(options.controllers or known_controllers(sets)), *options.against])
-    against = contenders(options.against)[0].name if options.against else None
+    names = list(dict.fromkeys([*(options.controllers or known_controllers(sets)), *options.against]))
+    found = contenders(names)
+    against = found[names.index(options.against[0])].name if options.against else None
     scores = score(sets, found, against=against, show_progress=True)
     result = {"env": options.env, "env_kwargs": dict(options.env_kwargs), **scores}
     print(formatted(result))
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", type=int, default=256)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--json", type=Path, metavar="FILE")
-    command.add_argument("--no-cache", action="store_true", help=f"keep no results in {default_folder()}, and use none")
+    command.add_argument("--no-cache", action="store_true", help=f"use and keep no results (${FOLDER})")
     return parser
 
 

@@ -284,6 +284,18 @@ def test_the_command_line_compares(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no-such-rule" in capsys.readouterr().err
 
 
+def test_policy_files_of_the_same_name_are_compared(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "policy.safetensors" for folder in ("one", "two")]
+    for seed, path in enumerate(paths):
+        path.parent.mkdir()
+        Policy.untrained(history=2, seed=seed).save(path)
+    arguments = ["--controllers", str(paths[0]), "--against", str(paths[1]), "--json", str(tmp_path / "score.json")]
+    assert main(["score", "--env", ENV, *SMALL, *arguments]) == 0
+    rows = json.loads((tmp_path / "score.json").read_text())["rows"]
+    assert [row["controller"] for row in rows] == [*map(str, paths)]
+    assert all(row["against"]["controller"] == str(paths[1]) for row in rows)
+
+
 def test_a_policy_that_does_not_fit_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
