@@ -13,14 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.controls import CONTROLS, LIMIT
-from metalearn_env.progress import progress
+from metalearn_env.controls import BOUNDS, CONTROLS
+from metalearn_env.measures import final_gaps
 from metalearn_env.scoring import LEAST_SPAN, TaskSet
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean
-from metalearn_env.table import contender, score
+from metalearn_env.statistics import paired_interval
+from metalearn_env.table import score
 
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MetaLearn/LinearRegression-v0", {}),
@@ -53,13 +51,10 @@ def measure(env_id: str, env_kwargs: dict[str, Any], tasks: int) -> Variant:
     """Score all controls."""
     name = " ".join([env_id, *(f"`{key}={value!r}`" for key, value in env_kwargs.items())])
     task_set = TaskSet(env_id, tasks=tasks, env_kwargs=env_kwargs)
-    contenders = [contender(control) for control in (*CONTROLS, *LIMIT)]
-    gaps = {control: reach(task_set) for control, _, reach in progress(contenders, name)}
-    result = score(task_set, [(control, kind, lambda _, c=control: gaps[c]) for control, kind, _ in contenders])
-    gains = []
-    for worse, better in pairwise(ORDER):
-        difference = np.subtract(*(task_set.scores(gaps[control]) for control in (better, worse)))
-        gains.append(Gain(better, float(interquartile_mean(difference)), *bootstrap_interval(difference[None])))
+    contenders = [*CONTROLS.values(), BOUNDS["limit"]]
+    result = score(task_set, contenders, show_progress=True)
+    scores = {who.name: task_set.scores(final_gaps(who.runs(task_set))) for who in contenders}
+    gains = [Gain(better, *paired_interval([scores[better]], [scores[worse]])) for worse, better in pairwise(ORDER)]
     return Variant(name, result, gains)
 
 

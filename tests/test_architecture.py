@@ -17,9 +17,11 @@ NAME = "metalearn_env"
 
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
-    **dict.fromkeys(["splits", "moves", "progress", "commandline", "pictures", "window"], 0),
+    **dict.fromkeys(["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "formatting"], 0),
     **dict.fromkeys(["family", "panels"], 1),
-    **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(
+        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "cache"], 2
+    ),
     **dict.fromkeys(
         [
             "designs",
@@ -37,14 +39,14 @@ FLOORS = {
         ],
         3,
     ),
-    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards", "runs"], 4),
     **dict.fromkeys(["families"], 5),
-    **dict.fromkeys(["mixture", "limits"], 6),
+    **dict.fromkeys(["mixture", "limits", "profiles"], 6),
     **dict.fromkeys(["session"], 7),
     **dict.fromkeys(["scoring", "contract_of_options"], 8),
-    **dict.fromkeys(["rendering", "controls", "testing"], 9),
-    **dict.fromkeys(["envs", "table"], 10),
-    **dict.fromkeys(["vector", "watch"], 11),
+    **dict.fromkeys(["rendering", "controls", "testing", "ablations", "measures"], 9),
+    **dict.fromkeys(["envs", "contenders"], 10),
+    **dict.fromkeys(["vector", "table", "watch"], 11),
     **dict.fromkeys(["adapters", "", "__main__"], 12),
 }
 GYMNASIUM = {
