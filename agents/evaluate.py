@@ -39,7 +39,7 @@ class Args:
     datasets: tuple[str, ...] = ()
     """score on tasks of these data sets, too"""
     split: str = "test"
-    """train, validation or test"""
+    """train, validation, test or ood"""
     tasks: int = 256
     """tasks of each kind"""
     seed: int = 0
@@ -50,6 +50,8 @@ class Args:
     """file for a picture of the training"""
     episode: Path | None = None
     """file for a picture of an episode"""
+    controllers: tuple[str, ...] = ()
+    """what they are compared with; default: every control, rule and limit"""
     ablations: tuple[str, ...] = ()
     """score what is left of the agent, too: marginal, shuffled, mean-schedule, without-history, ..."""
     against: str | None = None
@@ -78,7 +80,7 @@ def main(args: Args) -> None:
     agents = [policies(AGENT, files), *(ablation(kind, f"{AGENT}, {kind}", files) for kind in args.ablations)]
     env = args.env or trained[0].header["env"]
     results = [
-        {"env": env, "env_kwargs": {}, **score(sets, beside(agents, sets), against=args.against, show_progress=True)}
+        {"env": env, "env_kwargs": {}, **score(sets, beside(agents, sets, args.controllers), against=args.against, show_progress=True)}
         for sets in kinds
     ]
     print("\n\n".join(map(formatted, results)))
@@ -90,10 +92,10 @@ def main(args: Args) -> None:
         draw_episode(trained[0], kinds[0], args.episode)
 
 
-def beside(agents: Sequence[Contender], sets: Sequence[TaskSet]) -> list[Contender]:
-    """Return all that agents are compared with on some tasks, and themselves before the last of it, the limit."""
-    *others, limit = map(contender, known_controllers(sets))
-    return [*others, *agents, limit]
+def beside(agents: Sequence[Contender], sets: Sequence[TaskSet], names: Sequence[str] = ()) -> list[Contender]:
+    """Return what agents are compared with on some tasks, by default all there is, and themselves before the last."""
+    *others, last = map(contender, names or known_controllers(sets))
+    return [*others, *agents, last]
 
 
 def check_alike(trained: Sequence[Policy]) -> None:

@@ -64,7 +64,7 @@ class Args:
     env_kwargs: tuple[str, ...] = ()
     """options of the environment, as key:value; default: those trained on, or none if --env is given"""
     split: str = "test"
-    """train, validation or test"""
+    """train, validation or test; what is out of distribution is --ood"""
     tasks: int = 256
     """tasks of each kind"""
     seed: int = 0

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import metalearn_env  # noqa: F401  (registers)
+from metalearn_env.cache import Cache
+from metalearn_env.commandline import check_writable
 from metalearn_env.controls import BOUNDS, CONTROLS
 from metalearn_env.measures import final_gaps
-from metalearn_env.scoring import LEAST_SPAN, TaskSet
+from metalearn_env.scoring import LEAST_SPAN, task_sets
 from metalearn_env.statistics import paired_interval
 from metalearn_env.table import score
 
@@ -26,6 +28,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MetaLearn/Clustering-v0", {}),
     ("MetaLearn/QLearning-v0", {}),
     ("MetaLearn/QLearning-v0", {"sampling": "trajectory"}),
+    ("MetaLearn/Mixture-v0", {}),
 )
 ORDER = ("do-nothing", "random-steps", "tuned-constant", "oracle-constant", "limit")  # from worst to best
 
@@ -50,11 +53,11 @@ class Variant(NamedTuple):
 def measure(env_id: str, env_kwargs: dict[str, Any], tasks: int) -> Variant:
     """Score all controls."""
     name = " ".join([env_id, *(f"`{key}={value!r}`" for key, value in env_kwargs.items())])
-    task_set = TaskSet(env_id, tasks=tasks, env_kwargs=env_kwargs)
+    sets = task_sets(env_id, tasks=tasks, env_kwargs=env_kwargs, cache=Cache())
     contenders = [*CONTROLS.values(), BOUNDS["limit"]]
-    result = score(task_set, contenders, show_progress=True)
-    scores = {who.name: task_set.scores(final_gaps(who.runs(task_set))) for who in contenders}
-    gains = [Gain(better, *paired_interval([scores[better]], [scores[worse]])) for worse, better in pairwise(ORDER)]
+    result = score(sets, contenders, show_progress=True)
+    scores = {who.name: [one.scores(final_gaps(who.runs(one))) for one in sets] for who in contenders}
+    gains = [Gain(better, *paired_interval(scores[better], scores[worse])) for worse, better in pairwise(ORDER)]
     return Variant(name, result, gains)
 
 
@@ -115,6 +118,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("docs/results/controls.md"))
     options = parser.parse_args()
+    check_writable(options.out)
     variants = []
     for env_id, env_kwargs in VARIANTS:
         variants.append(measure(env_id, env_kwargs, options.tasks))

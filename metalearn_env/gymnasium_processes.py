@@ -22,7 +22,7 @@ def load_process(env_id: str) -> DecisionProcess:
         env_id: such as "FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4".
 
     Raises:
-        ValueError: there is no such id, or its environment has no ``P``.
+        ValueError: there is no such id, or its environment has no ``P``, or one of another form.
     """
     import gymnasium as gym
 
@@ -34,13 +34,17 @@ def load_process(env_id: str) -> DecisionProcess:
     env.close()
     if outcomes is None:
         raise ValueError(f"mdp is the id of an environment with a table P of outcomes, and {env_id!r} has none")
-    table = [
-        [
-            [(float(p), int(state), float(reward), bool(ends)) for p, state, reward, ends in of_state[action]]
-            for action in range(len(of_state))
+    try:
+        table = [
+            [
+                [(float(p), int(state), float(reward), bool(ends)) for p, state, reward, ends in of_state[action]]
+                for action in range(len(of_state))
+            ]
+            for of_state in (outcomes[state] for state in range(len(outcomes)))
         ]
-        for of_state in (outcomes[state] for state in range(len(outcomes)))
-    ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        form = "P[state][action] is a list of (probability, next state, reward, whether it ends), states from 0 on"
+        raise ValueError(f"{form}; that of mdp {env_id!r} is not: {type(error).__name__}: {error}") from error
     return DecisionProcess(table, start, _grid(env, table, start))
 
 

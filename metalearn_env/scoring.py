@@ -285,6 +285,8 @@ def _options(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(env_id: str, split: str, env_kwargs: Mapping[str, Any] | None) -> tuple[Part, ...]:
     options = {**_options(env_id, env_kwargs or {}), "split": split}
+    if "render_mode" in options:
+        raise ValueError(f"no score is drawn: render_mode={options['render_mode']!r} cannot be honoured")
     family, families = options.pop("family", None), options.pop("families", None)
     return resolved(family, families, {name: options[name] for name in options if name not in NOT_OF_PARTS})
 

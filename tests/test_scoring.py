@@ -491,6 +491,9 @@ def test_the_best_constant_is_found_per_task() -> None:
 def test_options_that_scoring_cannot_honour_are_refused(option: dict[str, str]) -> None:
     with pytest.raises((ValueError, TypeError), match=next(iter(option))):
         TaskSet("MetaLearn/LinearRegression-v0", env_kwargs=option)
+    if "render_mode" in option:
+        with pytest.raises(ValueError, match="render_mode='rgb_array' cannot be honoured"):
+            task_sets("MetaLearn/Mixture-v0", env_kwargs=option)
 
 
 # What a controller did
