@@ -20,6 +20,7 @@ from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.kmeans import displacement, distances, ownership
 from metalearn_env.processes import TabularTask
+from metalearn_env.risk import Risk
 
 Integers = NDArray[np.int64]
 
@@ -52,13 +53,34 @@ def stream(family: TaskFamily, task: Any) -> Stream:
 
 @stream.register
 def _(family: LinearRegression, task: RegressionTask) -> Stream:
+    singular = np.linalg.svd(_dense(task), compute_uv=False)
+    dimension = np.round(10.0 ** task.descriptor[:, 0])
+    return Stream(np.asarray(singular[:, ::-1] ** 2, np.float64), dimension, 2.0 * task.minimum, _inverse_batch(family))
+
+
+@singledispatch
+def risk(family: TaskFamily, task: Any) -> Risk:
+    """Return the law of the risk of learners that start now."""
+    return Risk(*_nobody_knows("the risk", family))
+
+
+@risk.register
+def _(family: LinearRegression, task: RegressionTask) -> Risk:
+    _, singular, basis = np.linalg.svd(_dense(task))
+    error = np.matmul(basis, (task.optimum - family.start(task))[:, :, None])[:, :, 0]
+    return Risk(np.asarray(singular**2, np.float64), error**2, 2.0 * task.minimum, _inverse_batch(family))
+
+
+def _dense(task: RegressionTask) -> Array:
+    """Return the bidiagonal factors as matrices, (n, p, p)."""
     factor = task.diagonal[:, :, None] * np.eye(task.diagonal.shape[1])
     index = np.arange(task.superdiagonal.shape[1])
     factor[:, index, index + 1] = task.superdiagonal
-    eigenvalues = np.asarray(np.linalg.svd(factor, compute_uv=False)[:, ::-1] ** 2, np.float64)
-    dimension = np.round(10.0 ** task.descriptor[:, 0])
-    inverse_batch = 0.0 if family.batch_size is None else 1.0 / family.batch_size
-    return Stream(eigenvalues, dimension, 2.0 * task.minimum, inverse_batch)
+    return factor
+
+
+def _inverse_batch(family: LinearRegression) -> float:
+    return 0.0 if family.batch_size is None else 1.0 / family.batch_size
 
 
 def extreme_curvatures(family: TaskFamily, task: Any) -> Extremes:

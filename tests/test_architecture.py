@@ -19,7 +19,9 @@ NAME = "metalearn_env"
 FLOORS = {
     **dict.fromkeys(["splits", "moves", "progress", "commandline"], 0),
     **dict.fromkeys(["family"], 1),
-    **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics"], 2),
+    **dict.fromkeys(
+        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "risk"], 2
+    ),
     **dict.fromkeys(
         [
             "designs",

@@ -1,4 +1,4 @@
-"""Step sizes for a known largest, and smallest, eigenvalue of the Hessian, L and mu: schedules and random steps."""
+"""Step sizes for a known spectrum, most of them for its ends L and mu alone: schedules and random steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.knowledge import extreme_curvatures
+from metalearn_env.knowledge import extreme_curvatures, risk
+from metalearn_env.limits import ritz_values
+from metalearn_env.risk import least_risk
 
 SILVER_RATIO = 1.0 + np.sqrt(2.0)
 
@@ -52,6 +54,20 @@ def arcsine(engine: Engine, seed: int = 0) -> Iterator[Array]:
     rng = np.random.default_rng(seed)
     while True:
         yield 2.0 / (largest + least + (largest - least) * np.cos(np.pi * rng.random(len(largest))))
+
+
+def best_schedule(engine: Engine) -> Iterator[Array]:
+    """The best of all schedules that are fixed beforehand. Told the spectrum, the first error, noise, b and T.
+
+    All examples at once: the inverse Ritz values, which end where conjugate gradients do. Minibatches of Gaussian
+    inputs: the schedule of the least expected gap over streams, see `metalearn_env.risk`.
+    """
+    horizon, law = int(engine.horizon.max()), risk(engine.family, engine.task)
+    if law.inverse_batch:
+        yield from least_risk(law, horizon)
+    ritz = ritz_values(engine.task, engine.theta, horizon)
+    steps = np.divide(1.0, ritz, out=np.zeros_like(ritz), where=ritz > 0.0)
+    yield from steps[fractal_order(horizon) - 1]
 
 
 def fractal_order(horizon: int) -> NDArray[np.int64]:
