@@ -59,15 +59,16 @@ def arcsine(engine: Engine, seed: int = 0) -> Iterator[Array]:
 def best_schedule(engine: Engine) -> Iterator[Array]:
     """The best of all schedules that are fixed beforehand. Told the spectrum, the first error, noise, b and T.
 
-    All examples at once: the inverse Ritz values, which end where conjugate gradients do. Minibatches of Gaussian
-    inputs: the schedule of the least expected gap over streams, see `metalearn_env.risk`.
+    All examples at once: the inverse Ritz values, the shortest steps first, which end where conjugate gradients do but
+    for rounding, which grows with the horizon. Minibatches of Gaussian inputs: the schedule of the least expected gap
+    over streams, see `metalearn_env.risk`.
     """
     horizon, law = int(engine.horizon.max()), risk(engine.family, engine.task)
     if law.inverse_batch:
         yield from least_risk(law, horizon)
+        return
     ritz = ritz_values(engine.task, engine.theta, horizon)
-    steps = np.divide(1.0, ritz, out=np.zeros_like(ritz), where=ritz > 0.0)
-    yield from steps[fractal_order(horizon) - 1]
+    yield from np.divide(1.0, ritz, out=np.zeros_like(ritz), where=ritz > 0.0)
 
 
 def fractal_order(horizon: int) -> NDArray[np.int64]:
