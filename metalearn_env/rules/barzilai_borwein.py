@@ -37,13 +37,13 @@ def bb2(engine: Engine) -> Iterator[Array]:
         yield _bb2(engine)
 
 
-def abb_min(engine: Engine) -> Iterator[Array]:
+def abb_min(engine: Engine, memory: int = MEMORY) -> Iterator[Array]:
     """ABBmin1: the least BB2 of this step and of up to 9 before where BB2 / BB1 < 0.8, else BB1. Told nothing.
 
     Source: Frassoldati, Zanghirati and Zanni (2008), with their parameters. The first step is the unit of the task.
     """
     yield engine.unit
-    recent: deque[Array] = deque(maxlen=MEMORY + 1)
+    recent: deque[Array] = deque(maxlen=memory + 1)
     while True:
         long, short = _bb1(engine), _bb2(engine)
         recent.append(short)
