@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
 from metalearn_env.limits import conjugate_gradient, ritz_values
 from metalearn_env.pool import draw_tasks
-from metalearn_env.risk import Risk, expected_gaps, least_risk
+from metalearn_env.risk import expected_gaps
 from metalearn_env.rules import RULES, quotient, rule, rules_of
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.rules.spectral import fractal_order
@@ -441,32 +440,6 @@ def test_the_risk_recursion_is_the_mean_of_the_engine() -> None:
         gap = engine.loss - engine.reference
         assert gap.mean() == pytest.approx(expected[t + 1], abs=4 * gap.std() / 4000**0.5)
         assert 4 * gap.std() / 4000**0.5 < 0.2 * expected[t + 1]
-
-
-def some_risk(inverse_batch: float, n: int = 6, p: int = 4) -> Risk:
-    rng = np.random.default_rng(0)
-    return Risk(rng.uniform(0.1, 1, (n, p)), rng.standard_normal((n, p)) ** 2, rng.uniform(0.01, 1, n), inverse_batch)
-
-
-@pytest.mark.parametrize("inverse_batch", [1.0, 0.25])
-def test_the_schedule_of_least_risk_is_what_an_optimiser_finds(inverse_batch: float) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
-    risk, horizon = some_risk(inverse_batch), 8
-    gap = expected_gaps(risk, least_risk(risk, horizon, sweeps=200))[-1]
-    for row in range(6):
-        alone = Risk(*(array[row : row + 1] for array in risk[:3]), inverse_batch)
-
-        def last(steps: np.ndarray, alone: Risk = alone) -> float:
-            return float(expected_gaps(alone, steps[:, None])[-1, 0])
-
-        found = min(optimize.minimize(last, np.full(horizon, start)).fun for start in (0.1, 0.3, 0.6))
-        assert gap[row] == pytest.approx(found, rel=1e-3)
-
-
-def test_no_sweep_makes_the_risk_larger() -> None:
-    risk = some_risk(0.5)
-    gaps = [expected_gaps(risk, least_risk(risk, 20, sweeps))[-1] for sweeps in (1, 2, 3, 5, 10, 30)]
-    assert all((after <= before * (1 + 1e-12)).all() for before, after in pairwise(gaps))
 
 
 def test_isotropic_lms_is_the_exact_optimum() -> None:
