@@ -80,7 +80,11 @@ def main(args: Args) -> None:
     agents = [policies(AGENT, files), *(ablation(kind, f"{AGENT}, {kind}", files) for kind in args.ablations)]
     env = args.env or trained[0].header["env"]
     results = [
-        {"env": env, "env_kwargs": {}, **score(sets, beside(agents, sets, args.controllers), against=args.against, show_progress=True)}
+        {
+            "env": env,
+            "env_kwargs": {},
+            **score(sets, beside(agents, sets, args.controllers), against=args.against, show_progress=True),
+        }
         for sets in kinds
     ]
     print("\n\n".join(map(formatted, results)))

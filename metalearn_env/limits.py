@@ -23,6 +23,7 @@ from metalearn_env.processes import TabularTask
 
 MODEL_ENTRIES = 2**23  # of the empirical models that are held at once
 CONVERGED = 1e-15  # |residual| / |first residual|
+RESIDUAL = 1e-13  # |what is left of a vector| / |vector|, below which it is rounding
 
 
 @singledispatch
@@ -129,6 +130,29 @@ def conjugate_gradient(task: RegressionTask, theta: Array, horizon: int) -> Arra
         before, squared = squared, np.where(going, np.vecdot(residual, residual), 0.0)
         search = residual + (squared / np.maximum(before, TINY))[:, None] * search
     return theta
+
+
+def ritz_values(task: RegressionTask, theta: Array, horizon: int) -> Array:
+    """Return the Ritz values, (horizon, n), of the Krylov space of the first gradient, from the largest to the least.
+
+    Their inverses are step sizes that lead, in any order, to the iterate of conjugate gradients. Where the space ends
+    before, in no more dimensions than there are different eigenvalues, the values that there are not are zero. Lanczos'
+    vectors are orthogonalised against all earlier ones, twice.
+    """
+    vector = transposed_product(task, product(task, task.optimum - theta))
+    basis, image = np.zeros((2, horizon, *theta.shape))
+    least = CONVERGED * np.sqrt(np.vecdot(vector, vector))
+    for t in range(horizon):
+        norm = np.sqrt(np.vecdot(vector, vector))[:, None]
+        basis[t] = np.divide(vector, norm, out=basis[t], where=norm > np.maximum(least, TINY)[:, None])
+        image[t] = product(task, basis[t])
+        vector = transposed_product(task, image[t])
+        least = RESIDUAL * np.sqrt(np.vecdot(vector, vector))
+        for _ in range(2):
+            overlap = np.einsum("tnp,np->tn", basis[: t + 1], vector)
+            vector -= np.einsum("tnp,tn->np", basis[: t + 1], overlap)
+    values = np.linalg.eigvalsh(np.einsum("snp,tnp->nst", image, image))
+    return np.asarray(np.where(values > RESIDUAL * values[:, -1:], values, 0.0).T[::-1], np.float64)
 
 
 def recursive_least_squares(task: RegressionTask, horizon: int) -> Array:

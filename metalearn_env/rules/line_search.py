@@ -7,14 +7,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from metalearn_env.engine import Engine, scaled_columns
-from metalearn_env.family import TINY, Array
-from metalearn_env.rules import LEAST_CURVATURE
+from metalearn_env.family import Array
+from metalearn_env.rules import NOTHING, quotient
 
 
 def exact_line_search(engine: Engine) -> Iterator[Array]:
     """Cauchy's step, g'g / g'Hg: exact line search along the gradient. Told the curvature along it."""
     while True:
         yield cauchy_step(engine)
+
+
+def relaxed_line_search(engine: Engine, seed: int = 0) -> Iterator[Array]:
+    """Relaxed steepest descent (Raydan and Svaiter, 2002): U(0, 2) times Cauchy's step. Told the curvature along g."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield 2.0 * rng.random(len(engine.unit)) * cauchy_step(engine)
 
 
 def dai_yuan(engine: Engine) -> Iterator[Array]:
@@ -30,9 +37,9 @@ def dai_yuan(engine: Engine) -> Iterator[Array]:
         if t % 4 < 2:
             yield cauchy
         else:
-            moved = engine.step_size**2 * engine.previous_squared_norm
+            moved = engine.step_size * np.sqrt(np.maximum(engine.previous_squared_norm, NOTHING))
             a, b = 1.0 / previous, 1.0 / cauchy
-            yield 2.0 / (np.sqrt((a - b) ** 2 + 4.0 * engine.squared_norm / np.maximum(moved, TINY)) + a + b)
+            yield 2.0 / (np.hypot(a - b, 2.0 * np.sqrt(engine.squared_norm) / moved) + a + b)
         t, previous = t + 1, cauchy
 
 
@@ -42,6 +49,4 @@ def cauchy_step(engine: Engine) -> Array:
     direction, further = engine.direction[:, columns], engine.theta.copy()
     further[:, columns] += engine.unit[:, None] * direction
     change = direction - engine.family.direction(engine.task, further, engine.t)[:, columns]
-    curvature = np.vecdot(direction, change) / engine.unit
-    least = np.maximum(LEAST_CURVATURE * engine.squared_norm / engine.unit, TINY)
-    return np.where(curvature > least, engine.squared_norm / np.maximum(curvature, least), engine.unit)
+    return quotient(engine.squared_norm, np.vecdot(direction, change) / engine.unit, engine.unit)
