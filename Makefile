@@ -15,7 +15,8 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv/installed  ## train one PPO agent on three families at once, score it on each, draw it
 	rm -rf runs/demo
 	$(BIN)/python -m agents.train --env MetaLearn/Mixture-v0 --steps 4_000_000 --validate-every 500_000 --out runs/demo
-	$(BIN)/python -m agents.evaluate runs/demo \
+	$(BIN)/python -m agents.evaluate runs/demo --controllers do-nothing random-steps tuned-constant tuned-decay \
+		oracle-constant bb1 dai-yuan best-rule-per-task limit \
 		--json runs/demo/score.json --plot runs/demo/training.png --episode runs/demo/episode.png
 
 test: .venv/installed  ## run every test

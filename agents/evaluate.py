@@ -15,11 +15,14 @@ import tyro
 
 from agents.pictures import draw_episode, draw_training
 from agents.training import POLICY
-from metalearn_env.commandline import check_writable, key_value, run
+from metalearn_env.cache import Cache
+from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
+from metalearn_env.contenders import ablation, contender, known_controllers, policies
 from metalearn_env.policy import Policy, load
-from metalearn_env.scoring import TaskSet, task_sets
-from metalearn_env.table import contender, formatted, known_controllers, policies, score
+from metalearn_env.scoring import Contender, TaskSet, task_sets
+from metalearn_env.table import formatted, score
 
+AGENT = "trained-agent"
 SYNTHETIC = ("spectrum", "dimension", "conditioning", "noise")  # of which a data set leaves no choice
 
 
@@ -36,7 +39,7 @@ class Args:
     datasets: tuple[str, ...] = ()
     """score on tasks of these data sets, too"""
     split: str = "test"
-    """train, validation or test"""
+    """train, validation, test or ood"""
     tasks: int = 256
     """tasks of each kind"""
     seed: int = 0
@@ -47,6 +50,14 @@ class Args:
     """file for a picture of the training"""
     episode: Path | None = None
     """file for a picture of an episode"""
+    controllers: tuple[str, ...] = ()
+    """what they are compared with; default: every control, rule and limit"""
+    ablations: tuple[str, ...] = ()
+    """score what is left of the agent, too: marginal, shuffled, mean-schedule, without-history, ..."""
+    against: str | None = None
+    """a controller that all are compared with, task by task; trained-agent is one"""
+    cache: bool = True
+    """keep results for the next call, and use those that are kept"""
 
 
 def main(args: Args) -> None:
@@ -66,10 +77,16 @@ def main(args: Args) -> None:
     trained = [load(file) for file in files]
     check_alike(trained)
     kinds = kinds_of_tasks(args, trained[0])
-    names = known_controllers()
-    contenders = [*map(contender, names[:-1]), policies("trained-agent", files), contender(names[-1])]
+    agents = [policies(AGENT, files), *(ablation(kind, f"{AGENT}, {kind}", files) for kind in args.ablations)]
     env = args.env or trained[0].header["env"]
-    results = [{"env": env, "env_kwargs": {}, **score(sets, contenders, show_progress=True)} for sets in kinds]
+    results = [
+        {
+            "env": env,
+            "env_kwargs": {},
+            **score(sets, beside(agents, sets, args.controllers), against=args.against, show_progress=True),
+        }
+        for sets in kinds
+    ]
     print("\n\n".join(map(formatted, results)))
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -77,6 +94,12 @@ def main(args: Args) -> None:
         draw_training(args.runs, kinds[0], args.plot)
     if args.episode is not None:
         draw_episode(trained[0], kinds[0], args.episode)
+
+
+def beside(agents: Sequence[Contender], sets: Sequence[TaskSet], names: Sequence[str] = ()) -> list[Contender]:
+    """Return what agents are compared with on some tasks, by default all there is, and themselves before the last."""
+    *others, last = map(contender, names or known_controllers(sets))
+    return [*others, *agents, last]
 
 
 def check_alike(trained: Sequence[Policy]) -> None:
@@ -97,9 +120,10 @@ def kinds_of_tasks(args: Args, policy: Policy) -> list[list[TaskSet]]:
     options = dict(key_value(text) for text in args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
     of_data = {name: value for name, value in options.items() if name not in SYNTHETIC}
     kinds = [options, *({**of_data, "dataset": name} for name in args.datasets)]
-    return [task_sets(args.env or policy.header["env"], args.split, args.tasks, args.seed, kind) for kind in kinds]
+    env, cache = args.env or policy.header["env"], Cache() if args.cache else None
+    return [task_sets(env, args.split, args.tasks, args.seed, kind, cache) for kind in kinds]
 
 
 if __name__ == "__main__":
     arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(arguments), INTERRUPTED))

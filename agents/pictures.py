@@ -11,12 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents.training import RUN, read_returns, read_scores
+from metalearn_env.ablations import policy_run
+from metalearn_env.controls import rule_run
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import draw_curves
-from metalearn_env.rewards import SMALLEST_GAP
-from metalearn_env.rules import Rule, rule
-from metalearn_env.rules.schedules import schedule
-from metalearn_env.scoring import TaskSet, rollout
+from metalearn_env.scoring import TaskSet
 from metalearn_env.table import contender, score
 
 SHOWN = ("tuned-constant", "oracle-constant", "bb1", "dai-yuan")
@@ -54,21 +53,17 @@ def draw_episode(policy: Policy, sets: Sequence[TaskSet], path: Path) -> None:
 
 def _curves(policy: Policy, task_set: TaskSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return name -> (gaps, step sizes in units), each (T + 1,), on the task of the agent's median score."""
-    best, _ = task_set.oracle
-    controllers: dict[str, Rule] = {
-        "trained agent": policy.step_sizes,
-        "best constant in hindsight": schedule(np.broadcast_to(best, (task_set.horizon, task_set.tasks))),
-        "Barzilai-Borwein": rule("bb1"),
-        "Dai-Yuan": rule("dai-yuan"),
+    runs = {
+        "trained agent": policy_run(policy, task_set),
+        "best constant in hindsight": task_set.oracle_run,
+        "Barzilai-Borwein": rule_run(task_set, "bb1"),
+        "Dai-Yuan": rule_run(task_set, "dai-yuan"),
     }
-    runs = {name: _run(task_set, controller) for name, controller in controllers.items()}
-    scores = task_set.scores(np.log(np.maximum(runs["trained agent"][0][-1], SMALLEST_GAP)))
+    scores = task_set.scores(runs["trained agent"].log_gap[-1])
     row = np.flatnonzero(task_set.counted)[np.argsort(scores)[len(scores) // 2]]
-    return {name: (ratio[:, row], step[:, row]) for name, (ratio, step) in runs.items()}
+    return {name: (np.exp(run.log_gap[:, row]), _from_the_start(run.step_size[:, row])) for name, run in runs.items()}
 
 
-def _run(task_set: TaskSet, controller: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gaps over the first ones and the step sizes in units, (T + 1, n) each."""
-    engines = rollout(task_set.family, task_set.task, task_set.horizon, controller)
-    steps = [(engine.gap_ratio.copy(), engine.step_size / engine.unit) for engine in engines]
-    return np.stack([ratio for ratio, _ in steps]), np.stack([step for _, step in steps])
+def _from_the_start(step_size: np.ndarray) -> np.ndarray:
+    """Return step sizes with the first one, one unit, before them."""
+    return np.concatenate([[1.0], step_size])

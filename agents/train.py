@@ -28,6 +28,15 @@ from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 
+#: option, least, greatest value
+BOUNDS = (
+    ("learning_rate", 0.0, 1.0),
+    ("gamma", 0.0, 1.0),
+    ("gae_lambda", 0.0, 1.0),
+    ("ent_coef", 0.0, 100.0),
+    ("log_std", -20.0, 2.0),
+)
+
 
 @dataclass(frozen=True)
 class Args:
@@ -134,6 +143,12 @@ def check_run(args: Args) -> dict[str, Any] | None:
         "validate_every",
     ):
         as_integer(name, getattr(args, name), minimum=1)
+    as_integer("seed", args.seed, minimum=0)
+    for name, low, high in BOUNDS:
+        if not low <= getattr(args, name) <= high:
+            raise ValueError(f"{name} is between {low:g} and {high:g}, not {getattr(args, name)}")
+    if args.num_envs * args.n_steps < 2:
+        raise ValueError("an update needs at least 2 steps: num_envs * n_steps is 1")
     if args.algo != "ppo":
         raise ValueError(f"algo is ppo, not {args.algo}")
     path, begun = args.out / RUN, bool(checkpoints(args.out))

@@ -13,14 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.controls import CONTROLS, LIMIT
-from metalearn_env.progress import progress
-from metalearn_env.scoring import LEAST_SPAN, TaskSet
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean
-from metalearn_env.table import contender, score
+from metalearn_env.cache import Cache
+from metalearn_env.commandline import check_writable
+from metalearn_env.controls import BOUNDS, CONTROLS
+from metalearn_env.measures import final_gaps
+from metalearn_env.scoring import LEAST_SPAN, task_sets
+from metalearn_env.statistics import paired_interval
+from metalearn_env.table import score
 
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MetaLearn/LinearRegression-v0", {}),
@@ -28,6 +28,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MetaLearn/Clustering-v0", {}),
     ("MetaLearn/QLearning-v0", {}),
     ("MetaLearn/QLearning-v0", {"sampling": "trajectory"}),
+    ("MetaLearn/Mixture-v0", {}),
 )
 ORDER = ("do-nothing", "random-steps", "tuned-constant", "oracle-constant", "limit")  # from worst to best
 
@@ -52,14 +53,11 @@ class Variant(NamedTuple):
 def measure(env_id: str, env_kwargs: dict[str, Any], tasks: int) -> Variant:
     """Score all controls."""
     name = " ".join([env_id, *(f"`{key}={value!r}`" for key, value in env_kwargs.items())])
-    task_set = TaskSet(env_id, tasks=tasks, env_kwargs=env_kwargs)
-    contenders = [contender(control) for control in (*CONTROLS, *LIMIT)]
-    gaps = {control: reach(task_set) for control, _, reach in progress(contenders, name)}
-    result = score(task_set, [(control, kind, lambda _, c=control: gaps[c]) for control, kind, _ in contenders])
-    gains = []
-    for worse, better in pairwise(ORDER):
-        difference = np.subtract(*(task_set.scores(gaps[control]) for control in (better, worse)))
-        gains.append(Gain(better, float(interquartile_mean(difference)), *bootstrap_interval(difference[None])))
+    sets = task_sets(env_id, tasks=tasks, env_kwargs=env_kwargs, cache=Cache())
+    contenders = [*CONTROLS.values(), BOUNDS["limit"]]
+    result = score(sets, contenders, show_progress=True)
+    scores = {who.name: [one.scores(final_gaps(who.runs(one))) for one in sets] for who in contenders}
+    gains = [Gain(better, *paired_interval(scores[better], scores[worse])) for worse, better in pairwise(ORDER)]
     return Variant(name, result, gains)
 
 
@@ -120,6 +118,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("docs/results/controls.md"))
     options = parser.parse_args()
+    check_writable(options.out)
     variants = []
     for env_id, env_kwargs in VARIANTS:
         variants.append(measure(env_id, env_kwargs, options.tasks))

@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import metalearn_env  # noqa: F401  (registers)
+from metalearn_env.commandline import check_writable
 
 REGRESSION = "MetaLearn/LinearRegression-v0"
 MIXTURE = "MetaLearn/Mixture-v0"
@@ -266,6 +267,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="medians are of so many")
     parser.add_argument("--out", type=Path, default=Path("docs/results/throughput.md"))
     options = parser.parse_args()
+    check_writable(options.out)
     table = single_lines(options.rounds)
     for vector in VECTORS:
         for diverging in REGIMES:

@@ -6,6 +6,7 @@ Importing the package registers an environment ``MetaLearn/<Family>-v0`` for eve
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import gymnasium
@@ -17,16 +18,21 @@ __version__ = "0.1.0"
 __all__ = ["Evaluation", "TaskFamily", "__version__", "register_family"]
 
 
-def register_family(name: str, path: str) -> str:
+def register_family(name: str, family: str | type[TaskFamily]) -> str:
     """Register the environment of a family and return its id, ``MetaLearn/<name>-v0``.
 
     Args:
         name: a word in CamelCase.
-        path: ``"package.module:Class"`` of a `TaskFamily`, imported when the environment is made.
+        family: ``"package.module:Class"`` of a `TaskFamily`, imported when the environment is made, or the class
+            itself, of which the same is written down: it is to be found in its module by its name.
 
     Raises:
+        TypeError: the name is not a string, or the family neither a string nor a subclass of `TaskFamily`.
         ValueError: the name is not a word, belongs to another family, or the path is of another form.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a family is a string, not {name!r}")
+    path = _path_of(family)
     if not name.isidentifier():
         raise ValueError(f"the name of a family is a word in CamelCase, not {name!r}")
     if FAMILIES.get(name, path) != path:
@@ -38,6 +44,17 @@ def register_family(name: str, path: str) -> str:
         raise ValueError(f"{name} is the environment of several families, not a name for one")
     FAMILIES[name] = path
     return _register(name, family=name)
+
+
+def _path_of(family: str | type[TaskFamily]) -> str:
+    if isinstance(family, str):
+        return family
+    if not (isinstance(family, type) and issubclass(family, TaskFamily)):
+        raise TypeError(f"a family is 'package.module:Class' or a subclass of TaskFamily, not {family!r}")
+    module, name = family.__module__, family.__qualname__
+    if getattr(sys.modules.get(module), name, None) is not family:
+        raise ValueError(f"{name} cannot be found again: a class to be registered stands in its module, {module}")
+    return f"{module}:{name}"
 
 
 def _register(name: str, **kwargs: Any) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.family import TINY, Array
 from metalearn_env.kmeans import BARRIER, distances, distortion, lifted, lloyd, pieces, plus_plus, rescaled, search
-from metalearn_env.ranges import log_uniform, log_uniform_integer
+from metalearn_env.ranges import decades, log_uniform, log_uniform_integer
 
 OUTLYING = 5.0  # outliers are so many times further from their centre
 LEAST_GAP = 1e-9  # the first gap, at least, as a part of the mean squared distance to the centre of all points
@@ -53,7 +53,7 @@ class Source(abc.ABC):
     clusters: tuple[int, int]
     dimension: tuple[int, int]
     points: int
-    scale: float
+    scale: tuple[float, float]
     batch_size: int
     restarts: int
     spread_start: bool  # start from k-means++, not from random points
@@ -72,7 +72,7 @@ class Source(abc.ABC):
         return Sizes(
             clusters=log_uniform_integer(uniform[0], *self.clusters),
             dimension=log_uniform_integer(uniform[1], *self.dimension),
-            unit=10.0 ** (self.scale * (2.0 * uniform[2] - 1.0)),
+            unit=10.0 ** decades(uniform[2], *self.scale),
             starts=rng.random((n, self.restarts + 1, self.clusters[1])),
             batches=self._indices(rng.random((n, *steps), dtype=np.float32)),
         )
@@ -95,15 +95,16 @@ class Source(abc.ABC):
             (alike,) = np.nonzero(sizes.clusters == k)
             for rows in pieces(len(alike), (self.restarts + 1) * int(k) * self.points):
                 each = alike[rows]
-                solved = self._solved(points[each], scatter[each], sizes.starts[each, :, :k])
-                first[each, :k], optimum[each, :k] = solved
+                first[each, :k], optimum[each, :k] = self._solved(
+                    points[each], scatter[each], sizes.starts[each, :, :k]
+                )
         best, begun = (distortion(distances(points, centres, barrier, scatter)[1]) for centres in (optimum, first))
         descriptor = [
             np.log10(sizes.clusters),
             np.log10(sizes.dimension),
             np.log10(self.points / sizes.clusters),
             np.full(n, 1.0 / self.batch_size if self.batch_size else 0.0),
-            np.sqrt(np.maximum(scatter / np.maximum(norm, TINY) ** 2 - 1.0, 0.0)),
+            np.sqrt(np.maximum(scatter / np.maximum(norm**2, TINY) - 1.0, 0.0)),
         ]
         return ClusteringTask(
             points=points,
@@ -117,7 +118,7 @@ class Source(abc.ABC):
         )
 
     def _solved(self, points: Array, scatter: Array, uniform: Array) -> tuple[Array, Array]:
-        """Return where to start, (n, k, d), and the best of all runs of Lloyd's algorithm.
+        """Return where to start, (n, k, d), and the best of all runs of Lloyd's algorithm to convergence.
 
         The run from the task's own start is among them, so that f* is not above where that leads.
         """
@@ -126,8 +127,11 @@ class Source(abc.ABC):
         if not self.spread_start:
             starts[:, 0] = np.arange(starts.shape[2])
         first = points[np.arange(len(points))[:, None], starts[:, 0], :-2]
-        found = search(coarse, starts) * np.sqrt(scatter)[:, None, None]
-        return first, lloyd(points, found, np.zeros(found.shape[:2]), scatter)
+        barrier = np.zeros(first.shape[:2])
+        found = search(coarse, starts[:, 1:]) * np.sqrt(scatter)[:, None, None]
+        ends = [lloyd(points, centres, barrier, scatter) for centres in (found, first)]
+        best, own = (distortion(distances(points, centres, barrier, scatter)[1]) for centres in ends)
+        return first, np.where((best <= own)[:, None, None], *ends)
 
 
 def _sizes(draw: Any) -> Sizes:
@@ -155,7 +159,7 @@ class GaussianMixture(Source):
     """k Gaussian clusters, as many as there are centres that look for them."""
 
     separation: tuple[float, float]  # standard deviation of the centres / of the points about them
-    imbalance: tuple[float, float]  # the largest share of the points / the smallest, at most
+    imbalance: tuple[float, float]  # the largest share of the points / the smallest
     spread: tuple[float, float]  # the largest standard deviation of a cluster / the smallest, at most
     outliers: tuple[float, float]  # the share of the points that lie far out
 
@@ -175,7 +179,9 @@ class GaussianMixture(Source):
     def build(self, draw: MixtureDraw) -> ClusteringTask:
         n, k, d = draw.centre.shape
         separation, imbalance, spread, outliers = draw.shape[:, :, None].swapaxes(0, 1)
-        share = imbalance ** -draw.cluster[:, 0] * (np.arange(k) < draw.clusters[:, None])
+        rank = draw.cluster[:, 0].copy()
+        rank[:, :2] = np.arange(min(k, 2))  # the extremes are there, so that the imbalance is what it says
+        share = imbalance**-rank * (np.arange(k) < draw.clusters[:, None])
         ends = share.cumsum(axis=1)
         ends /= ends[:, -1:]
         which, far = draw.point.swapaxes(0, 1)

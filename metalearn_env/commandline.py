@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+
+INTERRUPTED = "interrupted; what was computed is kept, unless without a cache, and the same command goes on from there"
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -38,11 +42,29 @@ def check_writable(path: Path) -> None:
         path.unlink()
 
 
-def run(command: Callable[[], Any]) -> int:
-    """Run a command and return its exit status: 2, with a message, if what was asked for cannot be."""
+def run(command: Callable[[], Any], interrupted: str = "interrupted") -> int:
+    """Run a command and return its exit status: 2, with a message, if what was asked for cannot be; 130 after Ctrl-C.
+
+    Args:
+        command: what to do.
+        interrupted: the line that is printed after Ctrl-C.
+    """
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show, warnings.showwarning)
+            command()
     except (ValueError, TypeError, ImportError, OSError, argparse.ArgumentTypeError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
     return 0
+
+
+def _show(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a warning of this package as a line, over that of a progress bar, without the code that gave it."""
+    if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        print(f"\rwarning: {message}", file=sys.stderr)
+    else:
+        otherwise(message, category, *where)

@@ -9,20 +9,22 @@ gave the same step for every shape on every family here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 
 from metalearn_env.actions import ActionMap
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.rules import Rule
+from metalearn_env.rules import RULES, Rule, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
-from metalearn_env.scoring import GRID, TaskSet, final_log_gap
+from metalearn_env.runs import GRID, Run, final_log_gap
+from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.statistics import interquartile_mean
 
 STRIDES = (4, 2, 1)  # in places of the grid
+HINDSIGHT = "the task, in hindsight"
+TUNED = "train, validation tasks"
 
 
 def do_nothing(engine: Engine) -> Iterator[Array]:
@@ -55,36 +57,76 @@ def tuned(task_set: TaskSet, shapes: list[str]) -> tuple[str, float, Rule]:
 
 def best_first_step(task_set: TaskSet, name: str) -> tuple[float, float]:
     """Return the interquartile mean of S on the tuning tasks that a shape reaches at its best, and the first step."""
+    seen = task_set.tuning
 
     def reached(index: int) -> float:
-        seen = task_set.tuning
         rule = schedule(GRID[index] * shape(name, seen[0].horizon))
-        return float(interquartile_mean(np.concatenate([tasks.scores(run(rule, tasks)) for tasks in seen])))
+        gaps = [final_log_gap(tasks.family, tasks.task, tasks.horizon, rule) for tasks in seen]
+        return float(interquartile_mean(np.concatenate(list(map(TaskSet.scores, seen, gaps)))))
 
-    tried = {index: reached(index) for index in range(0, len(GRID), STRIDES[0])}
-    for stride in STRIDES[1:]:
+    def search() -> dict[str, Array]:
+        tried = {index: reached(index) for index in range(0, len(GRID), STRIDES[0])}
+        for stride in STRIDES[1:]:
+            best = max(tried, key=tried.__getitem__)
+            tried |= {index: reached(index) for index in (best - stride, best + stride) if 0 <= index < len(GRID)}
         best = max(tried, key=tried.__getitem__)
-        tried |= {index: reached(index) for index in (best - stride, best + stride) if 0 <= index < len(GRID)}
-    best = max(tried, key=tried.__getitem__)
-    return tried[best], float(GRID[best])
+        return {"best": np.array([tried[best], GRID[best]])}
+
+    iqm, first = seen[0].recall(f"the best first step: {name}", (__name__,), search)["best"]
+    return float(iqm), float(first)
 
 
-def run(rule: Rule, task_set: TaskSet) -> Array:
-    """Return the final log gaps, (n,), of a rule."""
-    return final_log_gap(task_set.family, task_set.task, task_set.horizon, rule)
+def rule_run(task_set: TaskSet, name: str) -> Run:
+    """Return what the rule of a name of `metalearn_env.rules.RULES` does."""
+    return task_set.run(f"rule {name}", (RULES[name].path.partition(":")[0],), lambda: rule(name))
 
 
-def _tuned(shapes: list[str], task_set: TaskSet) -> Array:
-    return run(tuned(task_set, shapes)[2], task_set)
+def best_rule_run(task_set: TaskSet) -> Run:
+    """Return, for each task, the run of the rule that leaves the smallest gap; rules outside the class do not count."""
+    names = [name for name in rules_of(task_set.family) if not RULES[name].outside]
+    runs = [rule_run(task_set, name) for name in names]
+    best = np.array([run.log_gap[-1] for run in runs]).argmin(axis=0)
+    return Run(*(np.stack(of_rules)[best, :, np.arange(len(best))].T for of_rules in zip(*runs, strict=True)))
 
 
-#: name -> (kind, the final log gaps (n,) it leaves on a task set), in the order of a table
-CONTROLS: dict[str, tuple[str, Callable[[TaskSet], Array]]] = {
-    "do-nothing": ("control", partial(run, do_nothing)),
-    "random-actions": ("control", partial(run, random_actions)),
-    "random-steps": ("control", partial(run, random_steps)),
-    "tuned-constant": ("control", partial(_tuned, ["constant"])),
-    "tuned-decay": ("control", partial(_tuned, [name for name in SHAPES if name != "constant"])),
-    "oracle-constant": ("control", lambda task_set: task_set.oracle[1]),
+def limit_run(task_set: TaskSet) -> Run:
+    """Return the only two ends of the limit that are known."""
+    run = Run(*np.full((3, task_set.horizon + 1, task_set.tasks), np.nan))
+    run.log_gap[0], run.log_gap[-1] = 0.0, task_set.limit
+    return run._replace(step_size=run.step_size[1:])
+
+
+def _simple(name: str, control: Rule) -> Contender:
+    def runs(task_set: TaskSet) -> list[Run]:
+        return [task_set.run(f"control {name}", (__name__,), lambda: control)]
+
+    return Contender(name, "control", runs)
+
+
+def _tuned(name: str, shapes: list[str]) -> Contender:
+    def runs(task_set: TaskSet) -> list[Run]:
+        return [task_set.run(f"control {name}", (__name__,), lambda: tuned(task_set, shapes)[2])]
+
+    return Contender(name, "control", runs, TUNED)
+
+
+#: what every table has before its rules, by name, in its order
+CONTROLS: dict[str, Contender] = {
+    control.name: control
+    for control in (
+        _simple("do-nothing", do_nothing),
+        _simple("random-actions", random_actions),
+        _simple("random-steps", random_steps),
+        _tuned("tuned-constant", ["constant"]),
+        _tuned("tuned-decay", [name for name in SHAPES if name != "constant"]),
+        Contender("oracle-constant", "control", lambda task_set: [task_set.oracle_run], HINDSIGHT),
+    )
 }
-LIMIT = {"limit": ("limit", lambda task_set: task_set.limit)}
+#: and after them
+BOUNDS: dict[str, Contender] = {
+    bound.name: bound
+    for bound in (
+        Contender("best-rule-per-task", "control", lambda task_set: [best_rule_run(task_set)], HINDSIGHT),
+        Contender("limit", "limit", lambda task_set: [limit_run(task_set)], HINDSIGHT),
+    )
+}

@@ -31,13 +31,13 @@ def load_regression(dataset: str | tuple[Any, Any]) -> tuple[Array, Array]:
         return _load_bundled(dataset)
     if not isinstance(dataset, (tuple, list)) or len(dataset) != 2:
         raise ValueError(f"dataset is a name or a pair (X, y), not {type(dataset).__name__}")
-    inputs, targets = _numbers("X", dataset[0]), _numbers("y", dataset[1])
+    inputs, targets = real_numbers("dataset X", dataset[0]), real_numbers("dataset y", dataset[1])
     if targets.ndim == 1:
         targets = targets[:, None]
     if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets) or 0 in (*inputs.shape, *targets.shape):
         raise ValueError(f"dataset is X (m, d) and y (m,) or (m, q); got shapes {inputs.shape} and {targets.shape}")
-    _check_rows("X", inputs)
-    _check_rows("y", targets)
+    _check_rows("dataset X", inputs)
+    _check_rows("dataset y", targets)
     return inputs, targets
 
 
@@ -52,10 +52,10 @@ def load_points(dataset: Any) -> tuple[Array, bool]:
         ImportError: a name is given and scikit-learn (for an image: or Pillow) is not installed.
     """
     if not isinstance(dataset, str):
-        points = _numbers("", dataset)
+        points = real_numbers("dataset", dataset)
         if points.ndim != 2 or points.shape[1] < 1:
             raise ValueError(f"dataset is a name or an array (m, d), not one of shape {points.shape}")
-        _check_rows("", points)
+        _check_rows("dataset", points)
         return points, False
     if dataset in IMAGES:
         bundled = _bundled(dataset)
@@ -94,13 +94,14 @@ def rows_of(array: Array, split: str) -> Array:
     return array[rows]
 
 
-def _numbers(name: str, array: Any) -> Array:
+def real_numbers(name: str, array: Any) -> Array:
+    """Return an array, or what can be made one, as new floats, or raise ``ValueError``; ``name`` says what it is."""
     try:
         numbers = np.array(array)
     except ValueError as error:
-        raise ValueError(f"{_called(name)} is an array: {error}") from error
+        raise ValueError(f"{name} is an array: {error}") from error
     if numbers.dtype.kind not in "fiub":
-        raise ValueError(f"{_called(name)} holds real numbers, not {numbers.dtype}")
+        raise ValueError(f"{name} holds real numbers, not {numbers.dtype}")
     return numbers.astype(np.float64)
 
 
@@ -121,12 +122,8 @@ def _bundled(name: str) -> Any:
 
 def _check_rows(name: str, array: Array) -> None:
     if len(array) < 2:
-        raise ValueError(f"{_called(name)} has at least 2 rows, not {len(array)}")
+        raise ValueError(f"{name} has at least 2 rows, not {len(array)}")
     bad = ~(np.abs(array) <= LARGEST)
     if bad.any():
         row = int(np.flatnonzero(bad.any(axis=1))[0])
-        raise ValueError(f"{_called(name)} is finite, at most {LARGEST:g}; row {row} holds {array[row].tolist()}")
-
-
-def _called(name: str) -> str:
-    return f"dataset {name}".strip()
+        raise ValueError(f"{name} is finite, at most {LARGEST:g}; row {row} holds {array[row].tolist()}")

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_env.datasets import real_numbers
 from metalearn_env.family import Array
 from metalearn_env.markov import Processes, optimal_q_values, state_type
+from metalearn_env.pictures import Grid
 
 Outcome = tuple[float, int, float, bool]  # probability, next state, reward, whether the episode ends
+LARGEST_REWARD = 1e30  # and the inverse of the smallest: squares, and 100 decades of scale, are numbers still
 TOLERANCE = 1e-6  # by which probabilities may fail to sum to one; they are then made to
 
 
@@ -26,13 +29,16 @@ class DecisionProcess:
     Args:
         outcomes: for every state, for every action, the outcomes.
         start: probabilities of the first state, (S,); None: all states that are not terminal, equally.
+        grid: how the states lie in the plane, for pictures; None if they do not.
 
     Raises:
         ValueError: probabilities that are negative or do not sum to one, rewards that are not finite or all zero, a
             state that does not exist, states of different numbers of actions.
     """
 
-    def __init__(self, outcomes: Sequence[Sequence[Sequence[Outcome]]], start: Any = None) -> None:
+    def __init__(
+        self, outcomes: Sequence[Sequence[Sequence[Outcome]]], start: Any = None, grid: Grid | None = None
+    ) -> None:
         num_states, num_actions = len(outcomes), len(outcomes[0]) if len(outcomes) else 0
         if not num_actions or any(len(of_state) != num_actions for of_state in outcomes):
             raise ValueError("a process has at least one state, and as many actions, at least one, in each of them")
@@ -42,6 +48,7 @@ class DecisionProcess:
             for action in range(num_actions)
             for state in range(num_states)
         ]
+        self.grid = grid
         self.start = _checked_start(start, np.array(terminal))
         self.real = _reachable(merged, self.start)
         shape = (max(map(len, merged)), len(merged))
@@ -53,8 +60,11 @@ class DecisionProcess:
             for branch, ((state, reward), probability) in enumerate(of_pair.items()):
                 self.successors[branch, pair], self.rewards[branch, pair] = state, reward
                 self.probabilities[branch, pair] = probability
-        if not self.reward.any():
-            raise ValueError("rewards are not all 0 where a process can get to; then there is nothing to learn")
+        if not (np.abs(self.reward) >= 1.0 / LARGEST_REWARD).any():
+            raise ValueError(
+                f"rewards are not all 0, or below {1.0 / LARGEST_REWARD:g}, where a process can get to; then there is "
+                "nothing to learn"
+            )
 
     @cached_property
     def reward(self) -> Array:
@@ -79,7 +89,7 @@ class DecisionProcess:
 
 def from_arrays(transitions: Any, rewards: Any) -> DecisionProcess:
     """Return a process of transitions (S, A, S) and rewards (S, A) or (S, A, S); see `DecisionProcess`."""
-    transitions, rewards = np.array(transitions, np.float64), np.array(rewards, np.float64)
+    transitions, rewards = real_numbers("transitions", transitions), real_numbers("rewards", rewards)
     if transitions.ndim != 3 or transitions.shape[0] != transitions.shape[2]:
         raise ValueError(f"transitions have shape (states, actions, states), not {transitions.shape}")
     if rewards.shape not in (transitions.shape, transitions.shape[:2]):
@@ -115,8 +125,8 @@ def _merged(
     for probability, successor, reward, ends in of_pair:
         if not 0.0 <= probability <= 1.0 + TOLERANCE:
             raise ValueError(f"probabilities are between 0 and 1; one {where} is {probability}")
-        if not np.isfinite(reward):
-            raise ValueError(f"rewards are finite; one {where} is {reward}")
+        if not abs(reward) <= LARGEST_REWARD:
+            raise ValueError(f"rewards are finite, at most {LARGEST_REWARD:g}; one {where} is {reward}")
         if not 0 <= successor < num_states:
             raise ValueError(f"states are 0, ..., {num_states - 1}; a successor {where} is {successor}")
         if probability > 0.0:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.least_squares import LeastSquares, from_data, product, spectral_flatness
-from metalearn_env.ranges import log_uniform, log_uniform_integer
+from metalearn_env.ranges import decades, log_uniform, log_uniform_integer
 from metalearn_env.tails import unit_variance
 
 SPECTRA = ("gaussian", "log-uniform", "linear-uniform", "bimodal")
@@ -51,7 +51,7 @@ class Design(abc.ABC):
 
     dimension: tuple[int, int]
     examples_per_parameter: tuple[float, float]
-    scale: float
+    scale: tuple[float, float]
     batch_size: int
 
     @property
@@ -70,7 +70,7 @@ class Design(abc.ABC):
         uniform = rng.random((3, n))
         dimension = log_uniform_integer(uniform[0], *self.dimension)
         examples = np.ceil(log_uniform(uniform[1], *self.examples_per_parameter) * dimension).astype(np.int64)
-        return Sizes(dimension, examples, np.exp(self.scale * np.log(10.0) * (2.0 * uniform[2] - 1.0)))
+        return Sizes(dimension, examples, np.exp(np.log(10.0) * decades(uniform[2], *self.scale)))
 
     def _minibatches(self, horizon: int) -> tuple[int, int]:
         """Return the shape (steps, batch_size) of an episode's minibatches, (0, 0) if there are none."""

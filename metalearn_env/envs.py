@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from metalearn_env.family import TaskFamily
 from metalearn_env.mixture import Entry
 from metalearn_env.observations import check_observation, feature_names
-from metalearn_env.rendering import draw_rows
+from metalearn_env.rendering import RENDER_FPS, RENDER_MODES, Renderer
 from metalearn_env.session import make_session
 from metalearn_env.spaces import action_space, formed, observation_space
 
-RENDER_MODES = ["rgb_array"]
-RENDER_FPS = 10
 
-
-def check_render_mode(render_mode: str | None) -> None:
+def check_render_mode(render_mode: str | None, modes: Sequence[str] = RENDER_MODES) -> None:
     """Raise ``ValueError`` unless it is None or one of the modes."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(f"render_mode is None or one of {', '.join(RENDER_MODES)}, not {render_mode!r}")
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode is None or one of {', '.join(modes)}, not {render_mode!r}")
 
 
 class StepSizeEnv(gym.Env[Any, Any]):
@@ -83,9 +80,17 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
     * `history`: inner steps in the observation. Default 5.
     * `action`, `strategy`, `observation`, `reward`: as above.
-    * `render_mode`: `None` or `"rgb_array"`.
+    * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.
     * of one family, every option that it has, such as `spectrum`, `batch_size` and `dataset` of
       `metalearn_env.families.linear_regression.LinearRegression`.
+
+    ## Rendering
+    * `"rgb_array"`: a picture, (400, 1200, 3): the gap over the inner steps, beside that of the best constant step in
+      hindsight for the very same task (which is found at the first picture of an episode); the step sizes; and the
+      inner problem, if the family shows it: the fit, the points and centres, the greedy policy on a grid, the value
+      table. It is what `gymnasium.wrappers.RecordVideo` takes.
+    * `"human"`: the same in a window, at every `reset` and `step`. It needs a display.
+    * `"ansi"`: a few lines of text.
 
     ## Vectorized environment
     `gym.make_vec(id, num_envs=n)` gives the native batch, `metalearn_env.vector.StepSizeVectorEnv`.
@@ -111,6 +116,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         self.observation_form, self.render_mode = observation, render_mode
         self.observation_space = observation_space(self.session.history, observation)
         self.action_space = action_space(self.session.actions)
+        self._renderer = Renderer(self.session)
         self._ended = True
 
     @property
@@ -127,6 +133,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
             self.session.pool.seed(0, task_seed(self.np_random))
         self.session.begin(_ONE_ROW)
         self._ended = False
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -145,14 +153,30 @@ class StepSizeEnv(gym.Env[Any, Any]):
             info["final_gap"] = info["gap"]
             for _, last in self.session.final_info(_ONE_ROW):
                 info |= {name: float(value[0]) for name, value in last.items()}
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), outcome.reward.item(), self._ended, False, info
 
-    def render(self) -> NDArray[np.uint8] | None:
-        """Return a picture of the episode so far, (H, W, 3), or None without a render mode."""
+    def render(self) -> NDArray[np.uint8] | str | None:
+        """Return a picture of the episode so far, (H, W, 3), or text, as the render mode says.
+
+        With "human", which renders by itself, and without a render mode it returns None.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+            gymnasium.error.Error: there is no Matplotlib, or ("human") no display.
+        """
         if self.render_mode is None:
             gym.logger.warn("render() returns nothing: the environment was made without a render_mode")
             return None
-        return draw_rows(self.session)[0]
+        if self.render_mode == "human":
+            self._renderer.show()
+            return None
+        return (self._renderer.texts() if self.render_mode == "ansi" else self._renderer.pictures())[0]
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._renderer.close()
 
     def _observation(self) -> Any:
         columns = self.session.observer.observation()[0]

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, get_arg
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_env.pictures import Picture
 from metalearn_env.splits import check_split
 
 Array = NDArray[np.float64]
@@ -130,6 +131,10 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     def final_info(self, task: TaskT, theta: Array, rows: NDArray[np.int64]) -> dict[str, Array]:
         """Return what a user asks of learners that have ended, ``rows`` (k,) of n: a (k,) for each of the names."""
         return {}
+
+    def picture(self, task: TaskT, theta: Array, row: int) -> Picture | None:
+        """Return what the inner problem of one row looks like, one of `metalearn_env.pictures`. Default: nothing."""
+        return None
 
     def _refuse(self, reason: str, *options: str) -> None:
         """Raise ``ValueError`` if one of ``options``, of which ``reason`` leaves no choice, is not its default."""

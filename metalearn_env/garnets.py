@@ -77,10 +77,21 @@ class Garnet(ProcessLaw):
             outcomes=random_bytes(rng, n, horizon + 1 if branches > 1 else 1, p),
         )
 
+    def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
+        return self._real(np.rint(task.pairs / task.actions), task.actions)
+
+    def _real(self, states: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which pairs, (n, p), there are of so many states and actions, (n,)."""
+        pair = np.arange(self.num_pairs)
+        real: NDArray[np.bool_] = (pair % self.num_states < states[:, None]) & (
+            pair // self.num_states < actions[:, None]
+        )
+        return real
+
     def build(self, draw: GarnetDraw) -> TabularTask:
         n, p = draw.rewards.shape
         states, actions = draw.states[:, None], draw.actions[:, None]
-        real = (np.arange(p) % self.num_states < states) & (np.arange(p) // self.num_states < actions)
+        real = self._real(draw.states, draw.actions)
         reward, noise = draw.rewards * real, draw.levels
         successors, cuts = self._successors(draw, real), self._cuts(draw)
         pairs = (draw.states * draw.actions).astype(np.float64)

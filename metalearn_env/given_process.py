@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.decision_process import DecisionProcess
 from metalearn_env.family import Array
+from metalearn_env.pictures import Grid
 from metalearn_env.processes import ProcessLaw, TabularTask, choose
 
 DISCOUNTS = 33  # so that the optimum is worked out so many times at most
@@ -45,6 +46,13 @@ class GivenProcess(ProcessLaw):
     def num_actions(self) -> int:
         return self.process.rewards.shape[1] // self.num_states
 
+    @property
+    def grid(self) -> Grid | None:
+        return self.process.grid
+
+    def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
+        return np.broadcast_to(np.tile(self.process.real, self.num_actions), task.reward.shape)
+
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> GivenDraw:
         branches, p = self.process.rewards.shape
         common = self._common(rng, n, horizon + 1)
@@ -58,7 +66,11 @@ class GivenProcess(ProcessLaw):
         unit = np.sqrt(np.vecdot(process.reward, process.reward) / pairs)
         real = np.tile(process.real, self.num_actions)
         cuts = np.cumsum(process.probabilities, axis=0)[:-1]
-        branch = choose(draw.outcomes, cuts[None], np.arange(len(process.rewards), dtype=np.uint8)[None, :, None])
+        branch = choose(
+            draw.outcomes,
+            cuts[None],
+            np.arange(len(process.rewards), dtype=np.min_scalar_type(len(process.rewards) - 1))[None, :, None],
+        )
         objective = draw.objective[:, None]
         rewards = process.rewards if process.outcomes_matter else process.rewards[:0]
         task = TabularTask(
@@ -88,9 +100,9 @@ class GivenProcess(ProcessLaw):
         low, high = self.discount
         levels = DISCOUNTS if high > low else 1
         level = (uniform * levels).astype(np.int64)
-        discount = self._log_discounts(level / max(levels - 1, 1))
+        discount = self._log_discounts((level + 0.5) / levels)
         for index in set(level.tolist()) - self._optima.keys():
-            one = self._log_discounts(np.array([index / max(levels - 1, 1)]))
+            one = self._log_discounts(np.array([(index + 0.5) / levels]))
             self._optima[index] = self.process.q_values(one)[0]
         return discount, np.stack([self._optima[index] for index in level.tolist()])
 

@@ -22,7 +22,6 @@ from metalearn_env.family import HALF, ONE, TINY, Array
 BARRIER = 1e300
 CANCELLATION = 1e-4  # mean squared distance to the centres / to the origin, below which products are not trusted
 MOST_ITERATIONS = 300
-SEARCH_ITERATIONS = 6
 ELEMENTS = 2**18  # of the largest temporary array, where problems can be cut so
 
 MINUS_TWO = -2.0
@@ -116,7 +115,7 @@ def lloyd(points: Array, centres: Array, barrier: Array, scatter: Array, weights
 def search(points: Array, starts: NDArray[np.int64]) -> Array:
     """Return the centres, (n, k, d), of the best of several runs of Lloyd's algorithm, in single precision.
 
-    A run is followed for at most `SEARCH_ITERATIONS`; `lloyd` from the best one gives the rest, and the last digits.
+    All runs go on until they have converged; `lloyd` from the best one gives the last digits.
 
     Args:
         points: (n, m, d + 2) `rescaled`.
@@ -125,7 +124,7 @@ def search(points: Array, starts: NDArray[np.int64]) -> Array:
     n, runs, k = starts.shape
     centres = points[np.arange(n)[:, None], starts.reshape(n, runs * k), :-2]
     result, reached, going = centres.copy(), np.empty((n, runs), np.float32), np.arange(n)
-    for _ in range(SEARCH_ITERATIONS):
+    for _ in range(MOST_ITERATIONS):
         distance = (_forms(centres) @ points.swapaxes(-1, -2)).reshape(len(going), runs, k, -1)
         nearest = distance.min(axis=2)
         moved = means(points, ownership(distance, nearest).reshape(len(going), runs * k, -1), centres)

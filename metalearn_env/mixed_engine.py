@@ -53,12 +53,17 @@ class MixedEngine(Learners):
 
     def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
         """Yield rows among ``rows`` and what their family tells of their ends, name -> (k,); see `TaskFamily`."""
-        ended = np.zeros(len(self.t), np.bool_)
-        ended[rows] = True
+        for of_family, engine, places in self.learners(rows):
+            yield from ((of_family, info) for _, info in engine.final_info(places))
+
+    def learners(self, rows: Rows) -> Iterator[tuple[Rows, Engine, Rows]]:
+        """Yield rows among ``rows``, (k,), the engine of their family, and their places in it, (k,)."""
+        wanted = np.zeros(len(self.t), np.bool_)
+        wanted[rows] = True
         for part in self._occupied:
-            there = np.flatnonzero(ended[part.rows])
+            there = np.flatnonzero(wanted[part.rows])
             if there.size:
-                yield from ((part.rows[there], info) for _, info in part.engine.final_info(there))
+                yield part.rows[there], part.engine, there
 
     @property
     def _occupied(self) -> Iterator[_Part]:

@@ -6,7 +6,7 @@ its families; the "ood" split has one for each axis that the tasks are moved alo
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,7 +16,9 @@ import numpy as np
 from metalearn_env.engine import Engine
 from metalearn_env.families import beyond, make_family
 from metalearn_env.family import TaskFamily
+from metalearn_env.identity import described
 from metalearn_env.pool import draw_tasks
+from metalearn_env.ranges import is_number
 from metalearn_env.rewards import potential
 from metalearn_env.splits import check_split
 
@@ -74,9 +76,19 @@ def make_parts(families: Any, weights: Any = None, *, split: str = "train", ood:
 def typical_return(family: TaskFamily, horizon: int, reward: str) -> float:
     """Return how much a decent constant step is rewarded, the mean over pilot tasks of the train split.
 
-    A pilot task is run with a few constant steps; the best of them counts.
+    A pilot task is run with a few constant steps; the best of them counts. It is worked out once in a process.
     """
     family = replace(family, split="train")
+    key = (json.dumps(described(family)), horizon, reward)
+    if key not in _TYPICAL:
+        _TYPICAL[key] = _pilot_return(family, horizon, reward)
+    return _TYPICAL[key]
+
+
+_TYPICAL: dict[tuple[str, int, str], float] = {}
+
+
+def _pilot_return(family: TaskFamily, horizon: int, reward: str) -> float:
     task = draw_tasks(family, 0, PILOT_TASKS, horizon)
     best = np.zeros(PILOT_TASKS)
     for multiple in PILOT_STEPS:
@@ -113,9 +125,7 @@ def _entry(entry: Any) -> dict[str, Any]:
 def _weights(weights: Any, n: int) -> list[float]:
     if weights is None:
         return [1.0] * n
-    numbers = isinstance(weights, Sequence) and all(
-        isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in weights
-    )
-    if not numbers or len(weights) != n or not all(0.0 < weight < math.inf for weight in weights):
-        raise ValueError(f"weights has a number above 0 for each of {n} families, not {weights!r}")
-    return [float(weight) for weight in weights]
+    given = list(weights) if isinstance(weights, (Sequence, np.ndarray)) else []
+    if len(given) != n or not all(is_number(weight) and weight > 0.0 for weight in given):
+        raise ValueError(f"weights is a list of a number above 0 for each of {n} families, not {weights!r}")
+    return [float(weight) / float(max(given)) for weight in given]

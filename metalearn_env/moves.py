@@ -24,14 +24,15 @@ def above(name: str, limits: tuple[float, float], low: float, high: float, most:
     return {name: (start, end)} if top < end and start <= end else {}
 
 
-def wider(decades: float, most: float) -> Move:
-    """Widen the scale to twice the decades, and to 6 at least. It is centred, so that half of it stays inside.
+def further(decades: tuple[float, float], most: float) -> Move:
+    """Move the scale to between the most decades and twice as many, 6 at least.
 
-    >>> wider(3.0, most=30.0)
-    {'scale': 6.0}
+    >>> further((0.0, 3.0), most=30.0)
+    {'scale': (3.0, 6.0)}
     """
-    moved = min(max(2.0 * decades, LEAST_DECADES), most)
-    return {"scale": moved} if moved > decades else {}
+    top = decades[1]
+    moved = min(max(2.0 * top, LEAST_DECADES), most)
+    return {"scale": (top, moved)} if moved > top else {}
 
 
 def smaller_batch(batch_size: int | None) -> Move:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -95,6 +95,15 @@ class Policy:
             while header["strategy"] == "constant":
                 yield step
             observer.update(engine)
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` if an environment is asked for with another history, action or strategy than its own."""
+        if "history" in options:
+            check_features(self.header["feature_names"], feature_names(options["history"]))
+        for option in ("action", "strategy"):
+            own = self.header[option]
+            if options.get(option, own) != own:
+                raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a file: all of it, or nothing."""

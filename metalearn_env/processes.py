@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.markov import Processes, best_values
-from metalearn_env.ranges import log_uniform
+from metalearn_env.pictures import Grid
+from metalearn_env.ranges import decades, log_uniform
 from metalearn_env.tails import NoiseLevels
 
 Bytes = NDArray[np.uint8]
@@ -45,7 +46,7 @@ class TabularTask(NamedTuple):
     noise_unit: Array  # (n,) what one unit of the noise is worth
     noise: NDArray[np.int8]  # (n, horizon + 1 | 1, p)
     next_state: NDArray[Any]  # (n, horizon + 1 | 1, p)
-    branch: Bytes  # (n, horizon + 1 | 0, p) which branch it was, where rewards depend on it
+    branch: NDArray[Any]  # (n, horizon + 1 | 0, p) which branch it was, where rewards depend on it
     branch_reward: Array  # (n, branches | 0, p)
     explores: NDArray[np.bool_]  # (n, horizon + 1 | 0) whether the action of a trajectory is random
     turn: NDArray[np.int16]  # (n, horizon + 1 | 0) that action; of a greedy one, which is the first of equally good
@@ -76,7 +77,7 @@ class ProcessLaw(abc.ABC):
     discount: tuple[float, float]
     noise: tuple[float, float]
     noise_levels: NoiseLevels
-    scale: float
+    scale: tuple[float, float]
     epsilon: tuple[float, float] | None
 
     @property
@@ -95,6 +96,15 @@ class ProcessLaw(abc.ABC):
     def num_pairs(self) -> int:
         return self.num_states * self.num_actions
 
+    @property
+    def grid(self) -> Grid | None:
+        """How the states lie in the plane; None if they do not."""
+        return None
+
+    @abc.abstractmethod
+    def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
+        """Return which pairs are real, (n, p): their states can be reached, and their actions are there."""
+
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> Any:
         """Draw the random numbers of n processes: a NamedTuple of arrays with leading axis n."""
@@ -111,7 +121,7 @@ class ProcessLaw(abc.ABC):
         return CommonDraw(
             discount=uniform[0],
             noise=log_uniform(uniform[1], *self.noise),
-            objective=10.0 ** (self.scale * (2.0 * uniform[2] - 1.0)),
+            objective=10.0 ** decades(uniform[2], *self.scale),
             epsilon=epsilon,
             levels=self.noise_levels.at(random_bytes(rng, *shape)),
             explores=rng.random((n, moves)) < epsilon[:, None],

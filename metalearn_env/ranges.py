@@ -13,35 +13,55 @@ from metalearn_env.family import Array
 Range = float | Sequence[float]
 
 
-def as_range(name: str, value: Any, *, minimum: float, integer: bool = False) -> tuple[Any, Any]:
+def as_range(
+    name: str, value: Any, *, minimum: float, maximum: float = math.inf, integer: bool = False
+) -> tuple[Any, Any]:
     """Return ``value`` as ``(low, high)``.
 
     Raises:
-        ValueError: it is not a number or a pair low <= high of (whole) numbers of at least ``minimum``.
+        ValueError: it is not a number or a pair low <= high of (whole) numbers from ``minimum`` to ``maximum``.
 
     >>> as_range("horizon", 50, minimum=1, integer=True)
     (50, 50)
     """
     pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     whole = "whole number" if integer else "number"
-    if len(pair) != 2 or not all(_is_number(end, integer) and end >= minimum for end in pair) or pair[0] > pair[1]:
+    if len(pair) != 2 or not all(is_number(end, integer) and end >= minimum for end in pair) or pair[0] > pair[1]:
         raise ValueError(f"{name} is a {whole} >= {minimum:g}, or a pair (low, high) of them, not {value!r}")
+    if pair[1] > maximum:
+        raise ValueError(f"{name} is at most {maximum:g}, not {value!r}")
     kind = int if integer else float
     return kind(pair[0]), kind(pair[1])
 
 
 def as_integer(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as a whole number of at least ``minimum``, or raise ``ValueError``."""
-    if not _is_number(value, integer=True) or value < minimum:
+    if not is_number(value, integer=True) or value < minimum:
         raise ValueError(f"{name} is a whole number >= {minimum}, not {value!r}")
     return int(value)
 
 
-def as_decades(name: str, value: Any, *, most: float) -> float:
-    """Return ``value`` as a number of decades from 0 to ``most``, or raise ``ValueError``."""
-    if not _is_number(value, integer=False) or not 0.0 <= value <= most:
-        raise ValueError(f"{name} is a number of decades from 0 to {most:g}, not {value!r}")
-    return float(value)
+def as_decades(name: str, value: Any, *, most: float) -> tuple[float, float]:
+    """Return ``value`` as the decades (low, high) that something is moved by, up or down; a number is from 0 to it.
+
+    Raises:
+        ValueError: they are not between 0 and ``most``.
+
+    >>> as_decades("scale", 3, most=100), as_decades("scale", (3, 6), most=100)
+    ((0.0, 3.0), (3.0, 6.0))
+    """
+    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (0.0, value)
+    if len(pair) != 2 or not all(is_number(end) for end in pair) or not 0.0 <= pair[0] <= pair[1] <= most:
+        raise ValueError(
+            f"{name} is a number of decades from 0 to {most:g}, or a pair (low, high) of them, not {value!r}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def decades(uniform: Array, low: float, high: float) -> Array:
+    """Map uniform numbers of [0, 1) to exponents whose size is uniform in [low, high], as many up as down."""
+    signed = 2.0 * uniform - 1.0
+    return np.copysign(low + (high - low) * np.abs(signed), signed)
 
 
 def log_uniform(uniform: Array, low: float, high: float) -> Array:
@@ -56,7 +76,8 @@ def log_uniform_integer(uniform: Array, low: int, high: int) -> np.ndarray:
     return np.minimum(log_uniform(uniform, low, high + 1), high).astype(np.int64)
 
 
-def _is_number(value: Any, integer: bool) -> bool:
+def is_number(value: Any, integer: bool = False) -> bool:
+    """Return whether ``value`` is a finite real (whole) number, and no truth value."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     return math.isfinite(value) and (not integer or value == int(value))

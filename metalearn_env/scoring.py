@@ -10,8 +10,9 @@ All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -20,26 +21,33 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_env.cache import Arrays, Cache
 from metalearn_env.engine import Engine
 from metalearn_env.families import FAMILIES, id_of
 from metalearn_env.family import Array, TaskFamily
+from metalearn_env.identity import described, sources
 from metalearn_env.limits import limit_loss
 from metalearn_env.mixture import Entry, Part
 from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
-from metalearn_env.rewards import SMALLEST_GAP, log_gap
-from metalearn_env.rules import Charged, Rule
+from metalearn_env.rewards import SMALLEST_GAP
+from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
+from metalearn_env.runs import GRID as GRID
+from metalearn_env.runs import Run as Run
+from metalearn_env.runs import best_constant as best_constant
+from metalearn_env.runs import charged_rollout as charged_rollout
+from metalearn_env.runs import final_log_gap as final_log_gap
+from metalearn_env.runs import recorded as recorded
+from metalearn_env.runs import rollout as rollout
 from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session, resolved
 from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
 NOT_OF_PARTS = (*SESSION_OPTIONS, "observation")
-GRID = np.logspace(-5, 3, 65)  # step sizes in units
-ZOOM = np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])  # between a point and its neighbours, whose gaps are known
-ZOOMS = 5
+RUNS = ("metalearn_env.runs", "metalearn_env.pool")  # the modules that every run depends on, beside those of its family
 TUNING_SPLITS, TUNING_TASKS, TUNING_SEED = ("train", "validation"), 256, 0
 
 
@@ -64,6 +72,7 @@ class TaskSet:
         tasks: how many, at least 8.
         seed: of the tasks.
         env_kwargs: what ``gym.make`` takes for the id.
+        cache: where results are kept between calls; None: in memory, as long as the object lives.
 
     Raises:
         ValueError: fewer tasks, or an option that cannot be honoured.
@@ -74,6 +83,7 @@ class TaskSet:
     tasks: int = 256
     seed: int = 0
     env_kwargs: Mapping[str, Any] | None = None
+    cache: Cache | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         as_integer("tasks", self.tasks, minimum=LEAST_TASKS)
@@ -109,14 +119,71 @@ class TaskSet:
     @cached_property
     def oracle(self) -> tuple[Array, Array]:
         """The best constant step of each task in units, (n,), and the final log gap it leaves, (n,)."""
-        return best_constant(self.family, self.task, self.horizon)
+
+        def search() -> Arrays:
+            return dict(zip(("step", "log_gap"), best_constant(self.family, self.task, self.horizon), strict=True))
+
+        found = self.recall("the best constant step", (), search)
+        return found["step"], found["log_gap"]
+
+    @cached_property
+    def oracle_run(self) -> Run:
+        """What the best constant step of each task does over time."""
+        steps = np.broadcast_to(self.oracle[0], (self.horizon, self.tasks))
+        return self.run("oracle-constant", (), lambda: schedule(steps))
 
     @cached_property
     def limit(self) -> Array:
         """The final log gap of the limit, (n,)."""
-        start = Engine.start(self.family, self.task, self.horizon)
-        gap = limit_loss(self.family, self.task, self.horizon) - start.reference
-        return np.log(np.maximum(gap / start.initial_gap, SMALLEST_GAP))
+
+        def reach() -> Arrays:
+            start = Engine.start(self.family, self.task, self.horizon)
+            gap = limit_loss(self.family, self.task, self.horizon) - start.reference
+            return {"log_gap": np.log(np.maximum(gap / start.initial_gap, SMALLEST_GAP))}
+
+        return self.recall("the limit", (__name__,), reach)["log_gap"]
+
+    def run(self, name: str, modules: Sequence[str], rule: Callable[[], Rule]) -> Run:
+        """Return what a controller does, see `recall`; ``rule`` makes it, if need be."""
+        made = self.recall(name, modules, lambda: recorded(self.family, self.task, self.horizon, rule())._asdict())
+        return Run(**made)
+
+    def recall(self, name: str, modules: Sequence[str], compute: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of a result on these tasks: what was computed before, or is now.
+
+        Args:
+            name: of the result; with ``modules`` and the tasks it says all that the result depends on.
+            modules: whose source it depends on, beside that of the family and of inner runs.
+            compute: how to come by it.
+        """
+        if name not in self._results:
+            identity = self._identity(name, modules) if self.cache is not None else None
+            self._results[name] = (
+                compute() if self.cache is None or identity is None else self.cache.recall(identity, compute)
+            )
+        return self._results[name]
+
+    @cached_property
+    def _results(self) -> dict[str, Arrays]:
+        return {}
+
+    def _identity(self, name: str, modules: Sequence[str]) -> str | None:
+        """Return all that a result depends on, as text; None if that cannot be told."""
+        options = self.env_kwargs or {}
+        asked = {key: value for key, value in options.items() if key in SESSION_OPTIONS}
+        try:
+            tasks = described([self.family, self.tasks, self.seed, self.horizon])
+            code = sources(*RUNS, *modules, type(self.family).__module__)
+            parts = {
+                "result": name,
+                "env": self.env_id.rpartition(":")[2],
+                "asked": described(asked),
+                "tasks": tasks,
+                "sources": code,
+            }
+        except TypeError:
+            return None
+        return json.dumps(parts, sort_keys=True)
 
     @cached_property
     def tuning(self) -> tuple[TaskSet, ...]:
@@ -130,6 +197,14 @@ class TaskSet:
         """The tasks on which step sizes matter, (n,); the others are dropped."""
         return self.oracle[1] - self.limit >= LEAST_SPAN
 
+    def check_counted(self) -> None:
+        """Raise ``ValueError`` if fewer than 8 tasks count."""
+        if (counted := self.counted.sum()) < LEAST_TASKS:
+            raise ValueError(
+                f"{counted} of {self.tasks} tasks of {self.env_id} have a limit {LEAST_SPAN} in log gap below "
+                f"their best constant step; a score needs {LEAST_TASKS}"
+            )
+
     def scores(self, final_log_gap: Array) -> Array:
         """Return S on the tasks that count, from log gaps (..., n)."""
         zero, one = self.oracle[1][self.counted], self.limit[self.counted]
@@ -137,7 +212,12 @@ class TaskSet:
 
 
 def task_sets(
-    env_id: str, split: str = "test", tasks: int = 256, seed: int = 0, env_kwargs: Mapping[str, Any] | None = None
+    env_id: str,
+    split: str = "test",
+    tasks: int = 256,
+    seed: int = 0,
+    env_kwargs: Mapping[str, Any] | None = None,
+    cache: Cache | None = None,
 ) -> list[TaskSet]:
     """Return the tasks to score on for an environment of any number of families: a set for each, and for each axis.
 
@@ -147,15 +227,35 @@ def task_sets(
     kwargs = dict(env_kwargs or {})
     parts, families = _parts(env_id, split, kwargs), _options(env_id, kwargs).get("families")
     if len(parts) == 1:
-        return [TaskSet(env_id, split, tasks, seed, kwargs)]
+        return [TaskSet(env_id, split, tasks, seed, kwargs, cache)]
     if families is None or len(families) == 1:
-        return [TaskSet(env_id, split, tasks, seed, {**kwargs, "ood": part.axis}) for part in parts]
+        return [TaskSet(env_id, split, tasks, seed, {**kwargs, "ood": part.axis}, cache) for part in parts]
     shared = {name: value for name, value in kwargs.items() if name not in ("families", "weights")}
     sets = []
     for entry in families:
         alone, own = _alone(env_id, entry)
-        sets += task_sets(alone, split, tasks, seed, {**shared, **own})
+        sets += task_sets(alone, split, tasks, seed, {**shared, **own}, cache)
     return sets
+
+
+def _fits_all(task_set: TaskSet) -> None:
+    """Refuse no tasks."""
+
+
+class Contender(NamedTuple):
+    """Whatever is to be scored."""
+
+    name: str
+    kind: str  # "rule", "control", "policy" or "limit"
+    runs: Callable[[TaskSet], list[Run]]  # one for each training seed
+    told: str = "nothing"  # beyond what an agent observes
+    outside: bool = False  # whether it makes moves that are no multiples of the direction
+    families: tuple[str, ...] = ()  # the class names of those it is for; empty: any
+    check: Callable[[TaskSet], None] = _fits_all  # raises ``ValueError`` for tasks that it cannot be run on
+
+    def is_for(self, task_set: TaskSet) -> bool:
+        """Return whether it is meant for the family of some tasks."""
+        return not self.families or type(task_set.family).__name__ in self.families
 
 
 def score_row(controller: str, kind: str, sets: Sequence[TaskSet], final_log_gaps: Sequence[Array]) -> Row:
@@ -165,11 +265,7 @@ def score_row(controller: str, kind: str, sets: Sequence[TaskSet], final_log_gap
         ValueError: fewer than 8 tasks of a set count.
     """
     for task_set in sets:
-        if (counted := task_set.counted.sum()) < LEAST_TASKS:
-            raise ValueError(
-                f"{counted} of {task_set.tasks} tasks of {task_set.env_id} have a limit {LEAST_SPAN} in log gap below "
-                f"their best constant step; a score needs {LEAST_TASKS}"
-            )
+        task_set.check_counted()
     scores = [task_set.scores(gaps) for task_set, gaps in zip(sets, final_log_gaps, strict=True)]
     iqm = np.mean([interquartile_mean(of_set.ravel()) for of_set in scores])
     diverged = np.mean([(gaps > 0.0).mean() for gaps in final_log_gaps])
@@ -189,6 +285,8 @@ def _options(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(env_id: str, split: str, env_kwargs: Mapping[str, Any] | None) -> tuple[Part, ...]:
     options = {**_options(env_id, env_kwargs or {}), "split": split}
+    if "render_mode" in options:
+        raise ValueError(f"no score is drawn: render_mode={options['render_mode']!r} cannot be honoured")
     family, families = options.pop("family", None), options.pop("families", None)
     return resolved(family, families, {name: options[name] for name in options if name not in NOT_OF_PARTS})
 
@@ -200,78 +298,3 @@ def _alone(env_id: str, entry: Entry) -> tuple[str, dict[str, Any]]:
     if isinstance(family, str) and family in FAMILIES:
         return id_of(family), options
     return env_id, {"families": [entry]}
-
-
-def rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[Engine]:
-    """Run a controller on all tasks; yield the engine at t = 0, ..., horizon; see `charged_rollout`."""
-    return (engine for engine, _ in charged_rollout(family, task, horizon, controller))
-
-
-def charged_rollout(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Iterator[tuple[Engine, Array]]:
-    """Run a controller on all tasks, each with a budget of ``horizon`` evaluations of the direction.
-
-    Yields:
-        The engine at t = 0, ..., horizon, and the evaluations spent by then, (n,). Learners that have diverged, or
-        whose next step would cost more than is left, stay where they are.
-    """
-    engine = Engine.start(family, task, horizon)
-    steps, spent = controller(engine), np.zeros(len(engine.t))
-    yield engine, spent
-    for _ in range(horizon):
-        step, extra = chosen if isinstance(chosen := next(steps), Charged) else (chosen, 0.0)
-        active = ~engine.ended & (spent + extra < horizon)
-        engine.advance_only(active, step)
-        spent = np.where(active, spent + extra + 1.0, spent)
-        yield engine, spent
-
-
-def final_log_gap(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Array:
-    """Return log(gap_T / gap_0), (n,), after a controller's run."""
-    for engine in rollout(family, task, horizon, controller):
-        if engine.ended.all():
-            break
-    return log_gap(engine)
-
-
-class Run(NamedTuple):
-    """What a controller did on n tasks, from t = 0 to T."""
-
-    log_gap: Array  # (T + 1, n) log(gap / first gap), within [log 1e-12, log 1e6]; of a limit NaN but for its two ends
-    step_size: Array  # (T, n) in units of the task; NaN where there was none, or a move of another direction
-    evaluations: Array  # (T + 1, n) of the direction, spent by then
-
-
-def recorded(family: TaskFamily, task: Any, horizon: int, controller: Rule) -> Run:
-    """Run a controller on all tasks and return what it did."""
-    n = len(family.reference_loss(task))
-    run = Run(*np.full((3, horizon + 1, n), np.nan))
-    for t, (engine, spent) in enumerate(charged_rollout(family, task, horizon, controller)):
-        run.log_gap[t], run.evaluations[t] = log_gap(engine), spent
-        run.step_size[t] = np.where(engine.t == t, engine.step_size / engine.unit, np.nan)
-    return run._replace(step_size=run.step_size[1:])
-
-
-def best_constant(family: TaskFamily, task: Any, horizon: int) -> tuple[Array, Array]:
-    """Return the best constant step size of each task in units, (n,), and the final log gap it leaves, (n,).
-
-    A grid of 8 points a decade from 10^-5 to 10^3, then five times a finer grid around each task's best point. The gap
-    may have several minima over the step size (k-means falls into another optimum, a trajectory takes another way), so
-    the first grid cannot be thinned out, and what is found is the best of these points, not of all numbers: on
-    minibatches of Clustering a grid 8 times as dense finds a lower gap for 9 % of the tasks, worth .005 of mean S.
-    """
-
-    def run(multiple: Array) -> Array:
-        return final_log_gap(family, task, horizon, schedule(np.broadcast_to(multiple, (horizon, *multiple.shape))))
-
-    n = len(family.reference_loss(task))
-    gaps = np.stack([run(np.full(n, multiple)) for multiple in GRID])
-    best, lowest = GRID[gaps.argmin(axis=0)], gaps.min(axis=0)
-    width = np.log(GRID[1] / GRID[0])
-    for _ in range(ZOOMS):
-        candidates = best * np.exp(width * ZOOM)[:, None]
-        gaps = np.stack([run(candidate) for candidate in candidates])
-        better = gaps.min(axis=0) < lowest
-        best = np.where(better, np.take_along_axis(candidates, gaps.argmin(axis=0)[None], 0)[0], best)
-        lowest = np.minimum(gaps.min(axis=0), lowest)
-        width *= ZOOM[-1] - ZOOM[-2]
-    return best, lowest

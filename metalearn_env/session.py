@@ -42,8 +42,10 @@ class Trace:
 
     def __init__(self, n: int, longest: int) -> None:
         self.loss, self.step_size = np.full((2, n, longest + 1), np.nan)
+        self.episode = np.zeros(n, np.int64)  # how many each row has begun
 
     def begin(self, engine: Learners, rows: Rows) -> None:
+        self.episode[rows] += 1
         self.loss[rows] = self.step_size[rows] = np.nan
         self.update(engine)
 
@@ -92,6 +94,9 @@ class Session:
         self.actions = ActionMap(n, action, strategy)
         self.pool = self._pool()
         self.observer = Observer(n, self.history)
+        for part in self.parts:
+            if part.stretch != 1.0 and part.horizon(self._horizon) == self._horizon:
+                raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)
@@ -198,6 +203,13 @@ class Session:
     def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
         """Yield rows among ``rows``, (k,), and what their family tells of their ends: new arrays (k,)."""
         return self.engine.final_info(rows)
+
+    def learners(self, rows: Rows) -> Iterator[tuple[Rows, Engine, Rows]]:
+        """Yield rows among ``rows``, (k,), the engine of their family, and their places in it, (k,)."""
+        if isinstance(self.engine, MixedEngine):
+            yield from self.engine.learners(rows)
+        else:
+            yield rows, self.engine, rows
 
     def _draw(self) -> Array | None:
         if self.actions.strategy != "random":

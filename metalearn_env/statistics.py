@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from metalearn_env.family import Array
 
 REPLICATES = 2000
 CHUNK = 100
+WORST = 0.01  # the share of scores whose mean is reported as the tail
 
 
 def interquartile_mean(scores: Array) -> Array:
@@ -21,17 +25,70 @@ def interquartile_mean(scores: Array) -> Array:
     return kept.mean(axis=-1)
 
 
+def worst_mean(scores: Array) -> float:
+    """Return the mean of the worst 1 % of scores of any shape, the conditional value at risk: at least of one score.
+
+    >>> worst_mean(np.arange(200.0))
+    0.5
+    """
+    count = max(1, math.ceil(WORST * scores.size))
+    return float(np.partition(scores.ravel(), count - 1)[:count].mean())
+
+
 def bootstrap_interval(*scores: Array, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Return the percentile interval of the interquartile mean of scores (runs, tasks), or of the mean of several.
 
     Runs and tasks are both resampled, so the interval speaks of new training seeds and new tasks; each of several sets
     of scores keeps its number of tasks.
     """
-    rng = np.random.default_rng(seed)
-    runs, means = len(scores[0]), []
-    for _ in range(REPLICATES // CHUNK):
+    runs = len(scores[0])
+
+    def replicate(rng: np.random.Generator) -> list[Array]:
         run = rng.integers(runs, size=(CHUNK, runs, 1))
-        parts = [of_set[run, rng.integers(of_set.shape[1], size=(CHUNK, 1, of_set.shape[1]))] for of_set in scores]
+        return [of_set[run, _tasks(rng, of_set)] for of_set in scores]
+
+    return _interval(replicate, level, seed)
+
+
+def paired_interval(
+    ours: list[Array], theirs: list[Array], level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the interquartile mean of the differences of two controllers' scores on the same tasks, and its interval.
+
+    Args:
+        ours: scores (runs, tasks) on each of some sets of tasks, all of the same weight.
+        theirs: scores (other runs, tasks) on the same sets. Every run of ours is compared with every run of theirs.
+        level: of the interval.
+        seed: of the resampling, of our runs, of theirs, and of tasks, each by itself.
+    """
+    runs, others = len(ours[0]), len(theirs[0])
+
+    def differences(one: Array, other: Array) -> Array:
+        return one[..., :, None, :] - other[..., None, :, :]
+
+    def replicate(rng: np.random.Generator) -> list[Array]:
+        run, other = rng.integers(runs, size=(CHUNK, runs, 1)), rng.integers(others, size=(CHUNK, others, 1))
+        return [
+            differences(mine[run, tasks], their[other, tasks])
+            for mine, their in zip(ours, theirs, strict=True)
+            for tasks in [_tasks(rng, mine)]
+        ]
+
+    pairs = zip(ours, theirs, strict=True)
+    iqm = np.mean([interquartile_mean(differences(mine, their).ravel()) for mine, their in pairs])
+    return float(iqm), *_interval(replicate, level, seed)
+
+
+def _tasks(rng: np.random.Generator, scores: Array) -> np.ndarray:
+    n = scores.shape[1]
+    return rng.integers(n, size=(CHUNK, 1, n))
+
+
+def _interval(replicate: Callable[[np.random.Generator], list[Array]], level: float, seed: int) -> tuple[float, float]:
+    """Return the quantiles of the mean, over sets, of the interquartile means of replicates, CHUNK at a time."""
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(REPLICATES // CHUNK):
+        parts = replicate(rng)
         means.append(np.mean([interquartile_mean(part.reshape(CHUNK, -1)) for part in parts], axis=0))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,126 +1,121 @@
-"""Results tables: any controllers on one set of tasks."""
+"""Results tables: any controllers on the same tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from metalearn_env.controls import CONTROLS, LIMIT, run
-from metalearn_env.family import Array
-from metalearn_env.observations import feature_names
-from metalearn_env.policy import Policy, check_features, load
+from metalearn_env.contenders import contender as contender
+from metalearn_env.contenders import contenders as contenders
+from metalearn_env.contenders import known_controllers as known_controllers
+from metalearn_env.contenders import policies as policies
+from metalearn_env.contenders import run_policy as run_policy
+from metalearn_env.formatting import formatted as formatted
+from metalearn_env.measures import Runs, final_gaps, measured, profiles
 from metalearn_env.progress import progress
-from metalearn_env.rules import RULES, rule
-from metalearn_env.scoring import TaskSet, score_row
+from metalearn_env.scoring import Contender, TaskSet
+from metalearn_env.statistics import paired_interval
 
-Contender = tuple[str, str, Callable[[TaskSet], Array]]  # name, kind, final log gaps (n,) or (runs, n)
-
-
-def known_controllers() -> list[str]:
-    """Return the names of all controllers that need no file, in the order of a table."""
-    return [*CONTROLS, *RULES, *LIMIT]
-
-
-def contender(name: str) -> Contender:
-    """Return the controller of a name of `known_controllers`, of a shipped policy, or of a policy file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is not a policy.
-    """
-    if name in CONTROLS or name in LIMIT:
-        kind, reach = {**CONTROLS, **LIMIT}[name]
-        return name, kind, reach
-    if name in RULES:
-        found = rule(name)
-        return name, "rule", lambda task_set: run(found, task_set)
-    try:
-        policy = load(name)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no controller {name!r}; known: {', '.join(known_controllers())}; {error}") from None
-    return Path(name).stem, "policy", lambda task_set: run_policy(policy, task_set)
-
-
-def policies(name: str, paths: Sequence[str | Path]) -> Contender:
-    """Return one contender of several policy files, such as those of several training seeds."""
-    loaded = [load(path) for path in paths]
-    return name, "policy", lambda task_set: np.stack([run_policy(policy, task_set) for policy in loaded])
-
-
-def run_policy(policy: Policy, task_set: TaskSet) -> Array:
-    """Return the final log gaps, (n,), of a policy.
-
-    Raises:
-        ValueError: the environment is asked for with another action, strategy or history than it was trained with.
-    """
-    asked = dict(task_set.env_kwargs or {})
-    if "history" in asked:
-        check_features(policy.header["feature_names"], feature_names(asked["history"]))
-    for option in ("action", "strategy"):
-        if asked.get(option, policy.header[option]) != policy.header[option]:
-            raise ValueError(f"the policy was trained with {option}={policy.header[option]!r}, not {asked[option]!r}")
-    return run(policy.step_sizes, task_set)
+Done = Sequence[Mapping[str, Runs]]  # for each task set, by name of the contender
 
 
 def score(
-    task_sets: TaskSet | Sequence[TaskSet], contenders: Sequence[Contender], *, show_progress: bool = False
+    task_sets: TaskSet | Sequence[TaskSet],
+    contenders: Sequence[Contender],
+    *,
+    against: str | None = None,
+    show_progress: bool = False,
 ) -> dict[str, Any]:
     """Score contenders on the same tasks.
 
     Args:
         task_sets: tasks, or several sets of them, each of the same weight.
-        contenders: see `contender` and `policies`.
+        contenders: see `metalearn_env.contenders`.
+        against: the name of the one of them that all are compared with, task by task.
         show_progress: draw a progress bar.
 
     Returns:
-        ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows"}``, a row for each contender with
-        controller, kind, iqm, low, high (95 % interval) and diverged (rate). Of several sets there is a list of such
-        tables, ``"parts"``, beside ``{"split", "tasks", "seed", "dropped", "rows"}`` of all, whose iqm is the mean.
+        In plain JSON ``{"env", "env_kwargs", "split", "tasks", "seed", "dropped", "rows", "profiles"}``, a row for each
+        contender with controller, kind, iqm, low, high (95 % interval), diverged (rate), anytime (None if it has no
+        run), cvar (mean of the worst 1 % of S), failed (rate of runs that are not finite in the end, or have reached
+        the cap on the gap), told and outside; and ``"against"``, if asked for: controller, iqm, low, high of the
+        differences of S. For the profiles see `metalearn_env.measures.profiles`. Of several sets there is a list of
+        such tables, ``"parts"``, each with the contenders for its family, beside ``{"split", "tasks", "seed",
+        "dropped", "rows"}`` of the contenders for all of them, whose numbers are the mean over sets.
+
+    Raises:
+        ValueError: contenders of the same name, one for none of the sets, or one that cannot be run on them; fewer than
+            8 tasks of a set count.
     """
     sets = [task_sets] if isinstance(task_sets, TaskSet) else list(task_sets)
-    gaps: list[list[Array]] = [[] for _ in contenders]
-    work = [(index, task_set) for task_set in sets for index in range(len(contenders))]
-    for index, task_set in progress(work, f"scoring {sets[0].split} tasks", show=show_progress):
-        gaps[index].append(np.atleast_2d(contenders[index][2](task_set)))
+    check_contenders(contenders, sets, against)
+    runs: list[dict[str, Runs]] = [{} for _ in sets]
+    work = [(index, who) for index, task_set in enumerate(sets) for who in contenders if who.is_for(task_set)]
+    for index, who in progress(work, f"scoring {sets[0].split} tasks", show=show_progress):
+        if not runs[index]:
+            sets[index].check_counted()
+        runs[index][who.name] = who.runs(sets[index])
     tables = [
-        {
-            "env": task_set.env_id,
-            "env_kwargs": dict(task_set.env_kwargs or {}),
-            **_table([task_set], contenders, [[of_sets[index]] for of_sets in gaps]),
-        }
-        for index, task_set in enumerate(sets)
+        _part(task_set, [who for who in contenders if who.name in of_set], of_set, against)
+        for task_set, of_set in zip(sets, runs, strict=True)
     ]
-    return tables[0] if len(sets) == 1 else {**_table(sets, contenders, gaps), "parts": tables}
+    if len(sets) == 1:
+        return tables[0]
+    common = [who for who in contenders if all(who.name in of_set for of_set in runs)]
+    return {**_table(sets, common, runs, against), "parts": tables}
 
 
-def _table(sets: Sequence[TaskSet], contenders: Sequence[Contender], gaps: Sequence[Sequence[Array]]) -> dict[str, Any]:
-    rows = [score_row(name, kind, sets, of_sets) for (name, kind, _), of_sets in zip(contenders, gaps, strict=True)]
+def check_contenders(contenders: Sequence[Contender], task_sets: Sequence[TaskSet], against: str | None = None) -> None:
+    """Raise ``ValueError`` unless contenders can be told apart and each is for a task set and can be run on it.
+
+    All task sets must be for the one that the others are compared with.
+    """
+    names = [who.name for who in contenders]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"contenders have names of their own; {count} are called {name!r}")
+    if against is not None and against not in names:
+        raise ValueError(f"against is one of {', '.join(names)}, not {against!r}")
+    for who in contenders:
+        meant = [task_set for task_set in task_sets if who.is_for(task_set)]
+        if not meant or (who.name == against and len(meant) < len(task_sets)):
+            families = dict.fromkeys(type(task_set.family).__name__ for task_set in task_sets)
+            raise ValueError(f"{who.name} is for {', '.join(who.families)}, not for all of {', '.join(families)}")
+        for task_set in meant:
+            who.check(task_set)
+
+
+def _part(
+    task_set: TaskSet, contenders: Sequence[Contender], runs: Mapping[str, Runs], against: str | None
+) -> dict[str, Any]:
+    return {
+        "env": task_set.env_id,
+        "env_kwargs": dict(task_set.env_kwargs or {}),
+        **_table([task_set], contenders, [runs], against),
+        "profiles": profiles(contenders, task_set, [runs[who.name] for who in contenders]),
+    }
+
+
+def _table(sets: Sequence[TaskSet], contenders: Sequence[Contender], runs: Done, against: str | None) -> dict[str, Any]:
+    rows = [measured(who, sets, [of_set[who.name] for of_set in runs]) for who in contenders]
+    if against is not None:
+        for row in rows:
+            row["against"] = _difference(sets, row["controller"], against, runs)
     return {
         "split": sets[0].split,
         "tasks": sum(task_set.tasks for task_set in sets),
         "seed": sets[0].seed,
         "dropped": sum(int((~task_set.counted).sum()) for task_set in sets),
-        "rows": [row._asdict() for row in rows],
+        "rows": rows,
     }
 
 
-def formatted(result: dict[str, Any]) -> str:
-    """Return a score as text: a table for each set of tasks, and one of their means if there are several."""
-    parts = result.get("parts", [])
-    options = " ".join(f"{key}:{value}" for key, value in result.get("env_kwargs", {}).items())
-    mean = f"mean of {len(parts)} tables" if parts else ""
-    counts = f"({result['split']}, {result['tasks']} tasks, {result['dropped']} dropped)"
-    title = f"{result.get('env', '')} {options} {mean} {counts}"
-    lines = [
-        " ".join(title.split()),
-        f"{'controller':<20} {'kind':<8} {'IQM':>7}   {'95 % interval':<18} {'diverged':>8}",
-    ]
-    for row in result["rows"]:
-        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(
-            f"{row['controller']:<20} {row['kind']:<8} {row['iqm']:>7.3f}   {interval:<18} {row['diverged']:>7.1%}"
-        )
-    return "\n\n".join([*map(formatted, parts), "\n".join(lines)])
+def _difference(sets: Sequence[TaskSet], name: str, against: str, runs: Done) -> dict[str, Any]:
+    """Return the interquartile mean, and its interval, of the differences of S between two contenders."""
+    ours, theirs = (
+        [task_set.scores(final_gaps(of_set[who])) for task_set, of_set in zip(sets, runs, strict=True)]
+        for who in (name, against)
+    )
+    iqm, low, high = paired_interval(ours, theirs)
+    return {"controller": against, "iqm": iqm, "low": low, "high": high}

@@ -1,37 +1,45 @@
 """The contract of a task family, executable by anyone: ``check_family("package.module:Class")``.
 
-Each rule is one function below, named after it; a family that breaks one is refused with a message that says which.
+Each rule is one function, named after it; a family that breaks one is refused with a message that says which. Here are
+those of tasks and answers, in `metalearn_env.contract_of_options` those of what a family says of itself.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from metalearn_env.contract import (
+    HORIZON,
+    NUMBERS,
+    SEED,
+    Case,
+    ContractError,
+    N,
+    asked,
+    check_shape,
+    completed,
+    drawn,
+    require,
+    same,
+    started,
+    taken,
+)
+from metalearn_env.contract_of_options import check_class, check_description, checked_axes
+from metalearn_env.engine import DIVERGED_AT, scaled_columns
 from metalearn_env.families import beyond, family_class, make_family
-from metalearn_env.family import Array, TaskFamily
+from metalearn_env.family import TaskFamily
 from metalearn_env.observations import DESCRIPTOR_BOUND
-from metalearn_env.splits import SPLITS, task_generator
+from metalearn_env.pictures import Picture
+from metalearn_env.splits import SPLITS
 
-N, HORIZON, SEED = 6, 5, 0
+__all__ = ["ContractError", "check_family"]
 
-
-class ContractError(AssertionError):
-    """A family breaks a rule of the contract."""
-
-
-class Case(NamedTuple):
-    """A family, some of its tasks, and their start."""
-
-    family: TaskFamily
-    task: Any
-    theta: Array
-    t: np.ndarray
+SMALL_STEP = 0.01  # in units: no learner comes far
+TIMES = np.array([0, 3, 1, 5, 2, 4])  # of N learners side by side
+ROWS = np.array([4, 1])  # whose first, last, least, greatest and mean time is not that of all
 
 
 def check_family(family: str | type[TaskFamily], **options: Any) -> None:
@@ -47,182 +55,213 @@ def check_family(family: str | type[TaskFamily], **options: Any) -> None:
     >>> check_family("LinearRegression", dimension=4)
     """
     found = family_class(family)
+    check_class(found)
     try:
         made = make_family(found, **options)
     except ValueError as error:
         raise ContractError(str(error)) from error
-    _is_a_frozen_dataclass(made)
-    _describes_itself(made)
-    _draws_from_its_generator_alone(made)
-    _splits_differ(made)
-    case = _case(made)
-    for rule in (
-        _starts_anew,
-        _answers_have_their_shapes,
-        _writes_to_nothing,
-        _evaluates_as_its_parts,
-        _answers_again_the_same,
-        _answers_row_by_row,
-        _has_noise_to_the_end,
-        _has_a_gap_and_moves,
-        _describes_tasks_in_order_one,
+    check_description(made)
+    for rule_of_draws in (
+        _draws_from_its_generator_alone,
+        _splits_differ,
+        _draws_the_same_shapes,
+        _completes_row_by_row,
     ):
-        rule(case)
-    for axis, move in _axes(made):
-        _moves_options(made, axis, move)
+        rule_of_draws(made)
+    start = started(made, drawn(made))
+    for rule in (*AT_THE_START, _describes_tasks_in_order_one):
+        rule(start)
+    _answers_have_their_shapes(started(made, drawn(made, n=1)))
+    walk = _walk(start)
+    for case in (start, walk[HORIZON // 2], _at_mixed_times(walk)):
+        for rule in ANYWHERE:
+            rule(case)
+    for axis in checked_axes(made):
         _draws_tasks_beyond(made, axis)
 
 
-def _require(holds: bool | np.bool_, rule: str) -> None:
-    if not holds:
-        raise ContractError(rule)
-
-
-def _is_a_frozen_dataclass(family: TaskFamily) -> None:
-    parameters = getattr(type(family), "__dataclass_params__", None)
-    own = "__dataclass_params__" in vars(type(family))
-    _require(own and parameters is not None and parameters.frozen, "a family is a frozen dataclass")
-    for field in dataclasses.fields(family):
-        if field.init:
-            _require(field.default is not dataclasses.MISSING, f"option {field.name} has a default")
-            try:
-                json.dumps(field.default)
-            except TypeError:
-                raise ContractError(
-                    f"the default of option {field.name} is plain JSON, not {field.default!r}"
-                ) from None
-
-
-def _describes_itself(family: TaskFamily) -> None:
-    names = family.descriptor_names
-    _require(isinstance(names, tuple) and len(names) == len(set(names)), f"descriptor_names all differ, not {names!r}")
-    p = family.num_parameters
-    _require(isinstance(p, (int, np.integer)) and p >= 1, f"num_parameters is a whole number >= 1, not {p!r}")
+# Draws
 
 
 def _draws_from_its_generator_alone(family: TaskFamily) -> None:
     before = _global_state()
-    first, second = (_draw(family, SEED, "train") for _ in range(2))
-    _require(_global_state() == before, "sample uses the generator given, not the global one")
-    _require(
-        isinstance(first, tuple) and hasattr(first, "_fields"),
-        f"sample returns a NamedTuple, not {type(first).__name__}",
-    )
+    first, second = drawn(family), drawn(family)
+    require(_global_state() == before, "sample uses the generator given, not the global one")
     for name, one, other in zip(first._fields, first, second, strict=True):
-        _require(isinstance(one, np.ndarray), f"sample: {name} is an array, not {type(one).__name__}")
-        _require(one.shape[:1] == (N,), f"sample: {name} has leading axis {N}, not shape {one.shape}")
-        _require(np.array_equal(one, other), f"sample: {name} is the same for the same generator")
+        require(same(one, other), f"sample: {name} is the same for the same generator")
 
 
 def _splits_differ(family: TaskFamily) -> None:
-    draws = [[array.tobytes() for array in _draw(family, SEED, split)] for split in SPLITS]
-    _require(
+    draws = [[array.tobytes() for array in drawn(family, split=split)] for split in SPLITS]
+    require(
         all(one != other for i, one in enumerate(draws) for other in draws[:i]), "other generators give other tasks"
     )
 
 
+def _draws_the_same_shapes(family: TaskFamily) -> None:
+    draws = [drawn(family, seed, n) for seed in range(SEED, SEED + 3) for n in (N, 1)]
+    for source, found in (("sample", draws), ("complete", [completed(family, draw) for draw in draws])):
+        for other in found[1:]:
+            for name, one, array in zip(found[0]._fields, found[0], other, strict=True):
+                (shape, dtype), now = ((a.shape[1:], a.dtype) for a in (one, array))
+                alike = (shape, dtype) == now
+                require(
+                    alike, f"{source}: {name} of a task is {shape} of {dtype} in all draws, not {now[0]} of {now[1]}"
+                )
+
+
+def _completes_row_by_row(family: TaskFamily) -> None:
+    draw = drawn(family)
+    kept = [array.copy() for array in draw]
+    whole, again = completed(family, draw), completed(family, draw)
+    require(all(map(same, kept, draw)), "complete does not write to its input")
+    part = completed(family, taken(draw, ROWS))
+    for name, one, other, few in zip(whole._fields, whole, again, part, strict=True):
+        require(same(one, other), f"complete: {name} is the same for the same draw")
+        require(same(one[ROWS], few), f"complete: {name} of a task does not depend on the other tasks")
+
+
+# Answers at the start
+
+
 def _starts_anew(case: Case) -> None:
-    family, task, theta, _ = case
-    shape = (N, family.num_parameters)
-    _require(
-        theta.shape == shape and theta.dtype == np.float64,
-        f"start is {shape} of float64, not {theta.shape} of {theta.dtype}",
-    )
-    _require(np.isfinite(theta).all(), "start is finite")
-    again = family.start(task)
-    shared = np.shares_memory(theta, again) or any(np.shares_memory(theta, array) for array in task)
-    _require(not shared, "start returns a new array")
+    family, task, theta, *_ = case
+    check_shape("start", theta, (N, family.num_parameters))
+    require(np.isfinite(theta).all(), "start is finite")
+    _require_new("start", theta, [*task, asked("start", family.start, task)])
 
 
 def _answers_have_their_shapes(case: Case) -> None:
-    family, task, theta, t = case
-    evaluation = family.evaluate(task, theta, t)
-    p, k = family.num_parameters, len(family.descriptor_names)
-    shapes = {"loss": (N,), "signal": (N,), "direction": (N, p)}
-    shapes |= {"reference_loss": (N,), "descriptor": (N, k), "step_unit": (N,)}
-    calls = dict(_calls(case))
+    n, p, k = len(case.t), case.family.num_parameters, len(case.family.descriptor_names)
+    shapes: dict[str, tuple[int, ...]] = {"loss": (n,), "signal": (n,), "direction": (n, p)}
+    shapes |= {"reference_loss": (n,), "descriptor": (n, k), "step_unit": (n,)}
+    for name, answer in zip(("loss", "signal", "direction"), case.evaluation(), strict=True):
+        check_shape(name, answer, shapes[name])
+    questions = case.questions()
     for name, shape in shapes.items():
-        answer = calls[name]()
-        _require(np.shape(answer) == shape, f"{name} is {shape}, not {np.shape(answer)}")
-        _require(np.isfinite(answer).all(), f"{name} is finite at the start")
-    unit = family.step_unit(task, evaluation)
-    _require((unit > 0).all(), f"step_unit is positive, not {unit.min()}")
-    _require(not np.shares_memory(evaluation.direction, theta), "direction returns a new array")
-
-
-def _evaluates_as_its_parts(case: Case) -> None:
-    family, *state = case
-    together = family.evaluate(*state)
-    task, theta, t = state
-    parts = (family.loss(task, theta), family.signal(task, theta, t), family.direction(task, theta, t))
-    for name, one, other in zip(together._fields, together, parts, strict=True):
-        _require(np.array_equal(one, other), f"evaluate gives the same {name} as {name} itself")
-
-
-def _writes_to_nothing(case: Case) -> None:
-    _, task, theta, t = case
-    kept = [array.copy() for array in (*task, theta, t)]
-    for name, call in _calls(case):
-        call()
-        unchanged = all(np.array_equal(a, b) for a, b in zip(kept, (*task, theta, t), strict=True))
-        _require(unchanged, f"{name} does not write to its inputs")
-
-
-def _answers_again_the_same(case: Case) -> None:
-    for name, call in _calls(case):
-        _require(np.array_equal(call(), call()), f"{name} gives the same answer to the same question")
-
-
-def _answers_row_by_row(case: Case) -> None:
-    family, task, theta, t = case
-    rows = np.array([3, 1])
-    some = Case(family, task._make(array[rows] for array in task), theta[rows], t[rows])
-    for (name, whole), (_, part) in zip(_calls(case), _calls(some), strict=True):
-        _require(np.array_equal(whole()[rows], part()), f"{name} of a task does not depend on the other tasks")
-
-
-def _has_noise_to_the_end(case: Case) -> None:
-    family, task, theta, t = case
-    try:
-        evaluation = family.evaluate(task, theta, np.full_like(t, HORIZON))
-    except IndexError as error:
-        raise ContractError(f"a task has noise for t = 0, ..., horizon; at the horizon: {error}") from None
-    _require(np.isfinite(evaluation.direction).all(), "direction is finite at the horizon")
+        answer = questions[name]()
+        check_shape(name, answer, shape)
+        require(np.isfinite(answer).all(), f"{name} is finite at the start")
+    unit = questions["step_unit"]()
+    require((unit > 0).all(), f"step_unit is positive, not {unit.min()}")
 
 
 def _has_a_gap_and_moves(case: Case) -> None:
-    family, task, theta, t = case
-    loss, _, direction = family.evaluate(task, theta, t)
-    _require((loss >= family.reference_loss(task)).all(), "reference_loss is at most the loss at the start")
-    _require((loss > family.reference_loss(task)).any(), "some task starts with a gap")
-    _require(direction.any(), "some task has a direction at the start")
+    loss, _, direction = case.evaluation()
+    reference = case.questions()["reference_loss"]()
+    require((loss >= reference).all(), "reference_loss is at most the loss at the start")
+    require((loss > reference).any(), "some task starts with a gap")
+    require(direction[:, scaled_columns(case.family)].any(), "some task has a direction at the start")
+
+
+def _has_noise_to_the_end(case: Case) -> None:
+    try:
+        case._replace(t=np.full_like(case.t, HORIZON)).evaluation()
+    except ContractError as error:
+        beyond_the_end = isinstance(error.__cause__, IndexError)
+        require(not beyond_the_end, f"a task has noise for t = 0, ..., horizon; at the horizon: {error.__cause__}")
+        raise
 
 
 def _describes_tasks_in_order_one(case: Case) -> None:
     largest = np.abs(case.family.descriptor(case.task)).max(initial=0.0)
-    _require(
-        largest <= DESCRIPTOR_BOUND, f"descriptors are of order one, at most {DESCRIPTOR_BOUND:g}, not {largest:g}"
+    require(largest <= DESCRIPTOR_BOUND, f"descriptors are of order one, at most {DESCRIPTOR_BOUND:g}, not {largest:g}")
+
+
+# Answers on the way
+
+
+def _walk(case: Case) -> list[Case]:
+    """Return the learners at t = 0, ..., horizon, after small steps that keep their answers finite.
+
+    The loss may become infinite, by divergence alone; a learner that has diverged stays where it is.
+    """
+    family, task, theta, t, _ = case
+    loss, _, direction = first = case.evaluation()
+    unit, reference = family.step_unit(task, first), family.reference_loss(task)
+    most = reference + DIVERGED_AT * (loss - reference)
+    walk = []
+    for time in range(HORIZON + 1):
+        walk.append(Case(family, task, theta, np.full_like(t, time), f"at t = {time}"))
+        for name, answer in zip(("loss", "signal", "direction"), evaluation := walk[-1].evaluation(), strict=True):
+            check_shape(name, answer, np.shape(getattr(first, name)))
+        loss, signal, direction = evaluation
+        require(not np.isnan(loss).any(), f"loss is a number after small steps, at t = {time}")
+        going = loss <= most
+        require(np.isfinite(signal[going]).all(), f"signal is finite after small steps, at t = {time}")
+        require(np.isfinite(direction[going]).all(), f"direction is finite after small steps, at t = {time}")
+        move = direction.copy()
+        move[:, scaled_columns(family)] *= SMALL_STEP * unit[:, None]
+        theta = np.where(going[:, None], theta + move, theta)
+    return walk
+
+
+def _at_mixed_times(walk: list[Case]) -> Case:
+    theta = np.array([walk[t].theta[row] for row, t in enumerate(TIMES)])
+    return walk[0]._replace(theta=theta, t=TIMES.copy(), when="at mixed times")
+
+
+def _writes_to_nothing(case: Case) -> None:
+    kept = [array.copy() for array in case.inputs()]
+    for name, question in case.questions().items():
+        question()
+        require(all(map(same, kept, case.inputs())), f"{name} does not write to its inputs, {case.when}")
+
+
+def _answers_anew(case: Case) -> None:
+    for name in ("loss", "signal", "direction"):
+        question = case.questions()[name]
+        _require_new(name, question(), [*case.inputs(), question()])
+    _require_new("direction", case.evaluation().direction, [*case.inputs(), case.evaluation().direction])
+
+
+def _evaluates_as_its_parts(case: Case) -> None:
+    questions, evaluation = case.questions(), case.evaluation()
+    for name, together in zip(evaluation._fields, evaluation, strict=True):
+        require(same(together, questions[name]()), f"evaluate gives the same {name} as {name} itself, {case.when}")
+
+
+def _answers_again_the_same(case: Case) -> None:
+    for name, question in case.questions().items():
+        require(same(question(), question()), f"{name} gives the same answer to the same question, {case.when}")
+
+
+def _answers_row_by_row(case: Case) -> None:
+    few = case.some(ROWS).questions()
+    for name, question in case.questions().items():
+        alone = same(question()[ROWS], few[name]())
+        require(alone, f"{name} of a task does not depend on the other tasks, {case.when}")
+
+
+def _tells_of_the_end(case: Case) -> None:
+    family, names = case.family, case.family.final_info_names
+    kept = [array.copy() for array in case.inputs()]
+    told = asked("final_info", family.final_info, case.task, case.theta, ROWS.copy())
+    require(all(map(same, kept, case.inputs())), f"final_info does not write to its inputs, {case.when}")
+    require(
+        isinstance(told, dict) and set(told) == set(names),
+        f"final_info tells what final_info_names names, {names}, not {told!r}",
     )
+    alone = case.some(ROWS)
+    again = asked("final_info", family.final_info, alone.task, alone.theta, np.arange(len(ROWS)))
+    for name, value in told.items():
+        numbers = isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS and value.shape == ROWS.shape
+        require(
+            numbers, f"final_info: {name} is an array of numbers {ROWS.shape}, one for each of the rows, not {value!r}"
+        )
+        require(same(value, again[name]), f"final_info: {name} of a task does not depend on the other tasks")
 
 
-def _axes(family: TaskFamily) -> list[tuple[str, dict[str, Any]]]:
-    axes = family.axes()
-    plain = isinstance(axes, dict) and all(isinstance(axis, str) and isinstance(axes[axis], dict) for axis in axes)
-    _require(plain, f"axes is a dictionary of dictionaries, by name, not {axes!r}")
-    return list(axes.items())
+def _shows_a_picture(case: Case) -> None:
+    kept = [array.copy() for array in case.inputs()]
+    for row in range(len(case.t)):
+        picture = asked("picture", case.family.picture, case.task, case.theta, row)
+        shown = picture is None or isinstance(picture, Picture)
+        require(shown, f"picture is None or a Picture, not {type(picture).__name__}")
+    require(all(map(same, kept, case.inputs())), "picture does not write to its inputs")
 
 
-def _moves_options(family: TaskFamily, axis: str, move: dict[str, Any]) -> None:
-    options = {field.name for field in dataclasses.fields(family) if field.init} - {"split"}
-    _require(len(move) > 0, f"axis {axis} moves an option")
-    for name, value in move.items():
-        _require(name in options, f"axis {axis} moves options of the family, not {name!r}")
-        try:
-            moved = json.dumps(value)
-        except TypeError:
-            raise ContractError(f"axis {axis} moves {name} to plain JSON, not {value!r}") from None
-        configured = json.dumps(getattr(family, name), default=repr)
-        _require(moved != configured, f"axis {axis} moves {name} away from {value!r}")
+# Beyond what is configured
 
 
 def _draws_tasks_beyond(family: TaskFamily, axis: str) -> None:
@@ -232,37 +271,41 @@ def _draws_tasks_beyond(family: TaskFamily, axis: str) -> None:
         raise ContractError(f"axis {axis} leads to a family that can be made: {error}") from error
     for name in ("kind", "descriptor_names"):
         here, there = getattr(family, name), getattr(moved, name)
-        _require(there == here, f"axis {axis} leads to the same {name}, {here!r}, not {there!r}")
-    case = _case(moved)
+        require(there == here, f"axis {axis} leads to the same {name}, {here!r}, not {there!r}")
     try:
-        for rule in (_answers_have_their_shapes, _has_a_gap_and_moves):
+        check_description(moved)
+        case = started(moved, drawn(moved))
+        for rule in AT_THE_START:
             rule(case)
+        _walk(case)
     except ContractError as error:
         raise ContractError(f"beyond, along axis {axis}: {error}") from error
 
 
-def _calls(case: Case) -> Iterator[tuple[str, Any]]:
-    """Yield every question to a family at its start, by name."""
-    family, task, theta, t = case
-    for name in ("start", "reference_loss", "descriptor"):
-        yield name, partial(getattr(family, name), task)
-    yield "loss", partial(family.loss, task, theta)
-    for name in ("signal", "direction"):
-        yield name, partial(getattr(family, name), task, theta, t)
-    yield "step_unit", lambda: family.step_unit(task, family.evaluate(task, theta, t))
+def _require_new(name: str, answer: np.ndarray, others: list[np.ndarray]) -> None:
+    shared = any(np.shares_memory(answer, other) for other in others)
+    require(
+        not shared and answer.flags.writeable,
+        f"{name} returns a new array, not one that is in use already or cannot be written to",
+    )
 
 
 def _global_state() -> str:
     return repr(np.random.get_state(legacy=False))  # noqa: NPY002  (the global generator is what must not be used)
 
 
-def _draw(family: TaskFamily, seed: int, split: str) -> Any:
-    return family.sample(task_generator(seed, split), N, HORIZON)
-
-
-def _case(family: TaskFamily) -> Case:
-    task = family.complete(_draw(family, SEED, "train"))
-    _require(isinstance(task, tuple) and hasattr(task, "_fields"), f"a task is a NamedTuple, not {type(task).__name__}")
-    for name, array in zip(task._fields, task, strict=True):
-        _require(isinstance(array, np.ndarray) and array.shape[:1] == (N,), f"task: {name} is an array (n, ...)")
-    return Case(family, task, family.start(task), np.zeros(N, np.int64))
+AT_THE_START: tuple[Callable[[Case], None], ...] = (
+    _starts_anew,
+    _answers_have_their_shapes,
+    _has_noise_to_the_end,
+    _has_a_gap_and_moves,
+)
+ANYWHERE: tuple[Callable[[Case], None], ...] = (
+    _writes_to_nothing,
+    _answers_anew,
+    _answers_again_the_same,
+    _evaluates_as_its_parts,
+    _answers_row_by_row,
+    _tells_of_the_end,
+    _shows_a_picture,
+)

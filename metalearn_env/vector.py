@@ -12,16 +12,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metalearn_env.envs import RENDER_FPS, RENDER_MODES, check_render_mode, task_seed
+from metalearn_env.envs import check_render_mode, task_seed
 from metalearn_env.family import TaskFamily
 from metalearn_env.mixture import Entry
 from metalearn_env.observations import check_observation, feature_names
 from metalearn_env.ranges import as_integer
-from metalearn_env.rendering import draw_rows
+from metalearn_env.rendering import RENDER_FPS, Renderer
 from metalearn_env.session import make_session
 from metalearn_env.spaces import action_space, formed, observation_space
 
 Mask = NDArray[np.bool_]
+
+RENDER_MODES = ["rgb_array", "ansi"]
 
 
 class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
@@ -36,6 +38,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: NEXT_STEP (the step after an end ignores the action and returns the first observation of the
             next episode), SAME_STEP (the ending step does; the last observation is in ``infos["final_obs"]``), or
             DISABLED (``reset(options={"reset_mask": mask})`` is up to the user).
+        render_mode: None, "rgb_array" or "ansi"; there is no window for many rows.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         if max_episode_steps is not None:
             max_episode_steps = as_integer("max_episode_steps", max_episode_steps, minimum=1)
         check_observation(observation)
-        check_render_mode(render_mode)
+        check_render_mode(render_mode, RENDER_MODES)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {
             "render_modes": RENDER_MODES,
@@ -68,6 +71,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._max_episode_steps = max_episode_steps
+        self._renderer = Renderer(self.session)
         self._steps = np.zeros(self.num_envs, np.int64)
         self._ended = np.ones(self.num_envs, np.bool_)
 
@@ -125,12 +129,12 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             infos = self._infos(np.ones(self.num_envs, np.bool_), terminated)
         return self._observation(), reward, terminated, truncated, infos
 
-    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Return a picture of each row's episode so far, (H, W, 3), or None without a render mode."""
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture of each row's episode so far, (H, W, 3), or text; None without a render mode."""
         if self.render_mode is None:
             gym.logger.warn("render() returns nothing: the environment was made without a render_mode")
             return None
-        return tuple(draw_rows(self.session))
+        return tuple(self._renderer.texts()) if self.render_mode == "ansi" else tuple(self._renderer.pictures())
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return an attribute, or what a method returns, once per row."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import pytest
 
 import metalearn_env  # noqa: F401  (registers)
+from metalearn_env.cache import FOLDER
 
 NAMESPACE = "MetaLearn"
 
@@ -25,6 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("env_id", sorted(ours))
     if "family_id" in metafunc.fixturenames:
         metafunc.parametrize("family_id", sorted(env_id for env_id, kwargs in ours.items() if "family" in kwargs))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep all results of the tests, and of processes that they start, out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

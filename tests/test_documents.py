@@ -67,12 +67,12 @@ def test_readme_python_runs(index, installed):
 
 
 def test_readme_commands_run(tmp_path):
-    """The training command, shortened, and the scoring command on what it leaves."""
+    """The training command, shortened, the scoring command on what it leaves, and a picture."""
     commands = [
         line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")
     ]
-    assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env"]
-    short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine")}
+    assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env", "metalearn_env"]
+    short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine"), "frozen-lake": str(tmp_path / "frozen-lake")}
     for command in commands:
         for long, replacement in short.items():
             command = command.replace(long, replacement)
@@ -112,6 +112,9 @@ for action, error, words in (
     with pytest.raises(error) as caught:
         action()
     assert words in str(caught.value), caught.value
+text = gym.make("MetaLearn/LinearRegression-v0", render_mode="ansi")
+text.reset(seed=0)
+assert "step 0 of 50" in text.render()
 raise SystemExit(main(["score", "--env", "MetaLearn/LinearRegression-v0", "--tasks", "16"]))
 """
 

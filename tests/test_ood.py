@@ -43,7 +43,7 @@ OWN: list[tuple[str, Options, Axes]] = [
             "noise": {"noise": (0.2, 2.0)},
             "start": {"noise": (1e-5, 1e-3)},
             "batch_size": {"batch_size": 1},
-            "scale": {"scale": 14.0},
+            "scale": {"scale": (7.0, 14.0)},
             "heavy_tails": {"tails": "heavy"},
         },
     ),
@@ -54,7 +54,7 @@ OWN: list[tuple[str, Options, Axes]] = [
             "dimension": {"dimension": (80, 160)},
             "conditioning": {"examples_per_parameter": (1.02, 1.1)},
             "spectrum": {"spectrum": "bimodal"},
-            "scale": {"scale": 6.0},
+            "scale": {"scale": (3.0, 6.0)},
             "heavy_tails": {"tails": "heavy"},
         },
     ),
@@ -79,7 +79,7 @@ OWN: list[tuple[str, Options, Axes]] = [
             "separation": {"separation": (0.1, 1.0)},
             "start": {"init": "k-means++"},
             "batch_size": {"batch_size": 8},
-            "scale": {"scale": 6.0},
+            "scale": {"scale": (0.0, 6.0)},
             "heavy_tails": {"outliers": (0.4, 1.0)},
         },
     ),
@@ -108,7 +108,7 @@ OWN: list[tuple[str, Options, Axes]] = [
             "dimension": {"states": (18, 36)},
             "noise": {"noise": (0.5, 5.0)},
             "discount": {"discount": (0.5, 0.95)},
-            "scale": {"scale": 6.0},
+            "scale": {"scale": (3.0, 6.0)},
         },
     ),
     (
@@ -117,7 +117,7 @@ OWN: list[tuple[str, Options, Axes]] = [
         {
             "dimension": {"states": (32, 64)},
             "discount": {"discount": (0.0, 0.9)},
-            "scale": {"scale": 100.0},
+            "scale": {"scale": (60.0, 100.0)},
         },
     ),
     (
@@ -126,7 +126,7 @@ OWN: list[tuple[str, Options, Axes]] = [
         {
             "noise": {"noise": (3.0, 30.0)},
             "discount": {"discount": (0.9, 0.99)},
-            "scale": {"scale": 6.0},
+            "scale": {"scale": (3.0, 6.0)},
             "heavy_tails": {"tails": "heavy"},
         },
     ),
@@ -270,10 +270,6 @@ def of_parts(statistic: Callable[[Any], float], numbers: Measure) -> Measure:
     return lambda family, draw, task: [statistic(part) for part in np.array_split(numbers(family, draw, task), PARTS)]
 
 
-def decades(values: Any) -> float:
-    return float(np.abs(np.log10(values)).max())
-
-
 def kurtosis(values: Any) -> float:
     return float((values**4).mean() / (values**2).mean() ** 2)
 
@@ -320,7 +316,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "noise": noise_of_targets,
         "start": noise_of_targets,
         "batch_size": lambda family, draw, task: task.targets.shape[2:],
-        "scale": of_parts(decades, lambda family, draw, task: draw.objective),
+        "scale": lambda family, draw, task: np.abs(np.log10(draw.objective)),
         "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.optimum[task.optimum != 0.0]),
     },
     "Clustering": {
@@ -330,14 +326,14 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "separation": of_shape(0),
         "start": of_parts(np.mean, first_gap),
         "batch_size": lambda family, draw, task: task.batches.shape[2:],
-        "scale": of_parts(decades, lambda family, draw, task: draw.unit),
+        "scale": lambda family, draw, task: np.abs(np.log10(draw.unit)),
         "heavy_tails": of_shape(3),
     },
     "QLearning": {
         "dimension": of_descriptor(0),
         "noise": noise_of_rewards,
         "discount": lambda family, draw, task: task.discount,
-        "scale": of_parts(decades, lambda family, draw, task: draw.objective),
+        "scale": lambda family, draw, task: np.abs(np.log10(draw.objective)),
         "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.noise.astype(float)),
     },
 }

@@ -459,7 +459,7 @@ BAD = [
     *(("noise", {"noise": value}) for value in (-1, (0, 1), float("inf"))),
     ("tails is one of normal, heavy.*fat", {"tails": "fat"}),
     ("noise of 0.*tails", {"tails": "heavy", "noise": 0.0}),
-    *(("scale", {"scale": value}) for value in (-1, float("nan"), 101, (0, 3))),
+    *(("scale", {"scale": value}) for value in (-1, float("nan"), 101, (3, 0))),
     *(("epsilon", {"sampling": "trajectory", "epsilon": value}) for value in (-0.1, 1.1, "x")),
     ("epsilon", {"epsilon": 0.2}),
     ("states", {"mdp": "FrozenLake-v1", "states": 8}),
@@ -491,3 +491,33 @@ def test_the_users_own_process_can_be_played() -> None:
         for _ in range(3):
             observation, *_ = env.step(np.zeros(1, np.float32))
             assert observation in env.observation_space
+
+
+def test_a_process_of_many_branches_pays_what_its_next_state_pays() -> None:
+    """More branches than a byte can number."""
+    states, rng = 300, np.random.default_rng(0)
+    transitions = rng.dirichlet(np.ones(states), (states, 2))
+    rewards = np.broadcast_to(np.arange(1.0, states + 1), (states, 2, states))
+    family = QLearning(mdp=(transitions, rewards), scale=0.0, noise=0.0, discount=0.0)
+    task = draw_tasks(family, 0, 2, 8)
+    for t in range(8):
+        next_state, reward = family.transitions(task, np.full(2, t))
+        assert np.array_equal(reward, next_state + 1.0)
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200, 1j])
+def test_rewards_whose_squares_are_no_numbers_are_refused(factor: complex) -> None:
+    with pytest.raises(ValueError, match="rewards"):
+        QLearning(mdp=(np.full((2, 2, 2), 0.5), np.ones((2, 2)) * factor))
+
+
+@pytest.mark.parametrize("arrays", [("a", "b"), ([[[1.0]], [[1.0, 0.0]]], [[1.0]])])
+def test_arrays_that_are_none_are_refused(arrays: Any) -> None:
+    with pytest.raises(ValueError, match="transitions"):
+        QLearning(mdp=arrays)
+
+
+def test_discounts_of_a_given_process_are_inside_their_range() -> None:
+    task = draw_tasks(QLearning(mdp="FrozenLake-v1", discount=(0.8, 0.99)), 0, 300, 2)
+    assert 0.8 < task.discount.min() < 0.81
+    assert 0.989 < task.discount.max() < 0.99

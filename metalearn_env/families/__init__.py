@@ -26,23 +26,29 @@ def family_class(family: str | type[TaskFamily]) -> type[TaskFamily]:
     """Return the class of a family given by name, by ``"module:Class"``, or as the class itself.
 
     Raises:
-        ValueError: no such family.
+        ValueError: no such family, or its module is not found or does not have it.
         TypeError: what is named is not a `TaskFamily`.
+        Exception: an error of the module itself, as it is.
     """
-    if isinstance(family, str):
-        path = FAMILIES.get(family, family)
-        module, _, name = path.partition(":")
-        if not name:
-            raise ValueError(f"family is one of {', '.join(FAMILIES)}, or 'module:Class', not {family!r}")
-        try:
-            found = getattr(import_module(module), name)
-        except (ModuleNotFoundError, AttributeError) as error:
-            raise ValueError(f"family {family!r} cannot be imported: {error}") from error
-    else:
-        found = family
+    found = _imported(family) if isinstance(family, str) else family
     if not (isinstance(found, type) and issubclass(found, TaskFamily)):
         raise TypeError(f"family is a subclass of TaskFamily, not {found!r}")
     return found
+
+
+def _imported(family: str) -> Any:
+    module, _, name = FAMILIES.get(family, family).partition(":")
+    if not name or not all(module.split(".")):
+        raise ValueError(f"family is one of {', '.join(FAMILIES)}, or 'module:Class', not {family!r}")
+    try:
+        loaded = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # what is missing is not this module, but one that it imports
+        raise ValueError(f"family {family!r} cannot be imported: {error}") from error
+    if not hasattr(loaded, name):
+        raise ValueError(f"family {family!r} cannot be imported: module {module} has no {name!r}")
+    return getattr(loaded, name)
 
 
 def make_family(family: str | type[TaskFamily], **options: Any) -> TaskFamily:

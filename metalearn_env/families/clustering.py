@@ -19,7 +19,8 @@ from metalearn_env import datasets
 from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoints, Source
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
-from metalearn_env.moves import above, axes_of, smaller_batch, wider
+from metalearn_env.moves import above, axes_of, further, smaller_batch
+from metalearn_env.pictures import Clusters, projected
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 
 Init = Literal["random", "k-means++"]
@@ -39,10 +40,10 @@ class Clustering(TaskFamily[ClusteringTask]):
         dimension: features d. Default: 2 to 8; for a data set, half of its features to all of them; for an image, 3.
         points: points m of a task. Default: 200; for a data set at most three quarters of the rows of the split.
         separation: standard deviation of the clusters' centres over that of the points about them.
-        imbalance: the largest cluster's share of the points over the smallest one's, at most.
+        imbalance: the largest cluster's share of the points over the smallest one's.
         spread: the widest cluster's standard deviation over the narrowest one's, at most.
         outliers: share of points that lie five times further out.
-        scale: the points are multiplied by 10^U(-scale, scale).
+        scale: the points are multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         batch_size: points that a step sees, drawn with replacement; None: all of them.
         init: where centres start: at k "random" points, or as "k-means++" says.
         restarts: runs of k-means++ and Lloyd's algorithm to convergence; the best gives the reference loss.
@@ -72,7 +73,7 @@ class Clustering(TaskFamily[ClusteringTask]):
     imbalance: Range = (1.0, 10.0)
     spread: Range = (1.0, 3.0)
     outliers: Range = (1e-3, 0.05)
-    scale: float = 3.0
+    scale: Range = 3.0
     batch_size: int | None = 32
     init: Init = "random"
     restarts: int = 5
@@ -140,7 +141,7 @@ class Clustering(TaskFamily[ClusteringTask]):
             separation={"separation": (0.1 * low, low)} if low else {},
             start={"init": "random" if self.init == "k-means++" else "k-means++"},
             batch_size=smaller_batch(self.batch_size),
-            scale=wider(source.scale, MOST_DECADES),
+            scale=further(source.scale, MOST_DECADES),
             heavy_tails=above("outliers", source.outliers, 1, 4, 1.0),
         )
 
@@ -185,6 +186,15 @@ class Clustering(TaskFamily[ClusteringTask]):
 
     def reference_loss(self, task: ClusteringTask) -> Array:
         return task.minimum
+
+    def picture(self, task: ClusteringTask, theta: Array, row: int) -> Clusters:
+        """Return points and centres on the two principal axes of the points."""
+        here, present = slice(row, row + 1), task.barrier[row] == 0.0
+        centres, best = (array[here].reshape(1, len(present), -1)[:, present] for array in (theta, task.optimum))
+        distance, _ = distances(task.points[here], centres, task.barrier[here, present], task.scatter[here])
+        arrays, names = projected(task.points[row, :, :-2], centres[0], best[0])
+        points, centres, best = arrays
+        return Clusters(points, distance[0].argmin(axis=0), centres, best, names)
 
 
 def _step(task: ClusteringTask, points: Array, theta: Array) -> tuple[Array, Array]:

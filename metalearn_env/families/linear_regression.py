@@ -17,13 +17,14 @@ from metalearn_env import datasets
 from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign
 from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.least_squares import product, transposed_product
-from metalearn_env.moves import Move, above, axes_of, smaller_batch, wider
+from metalearn_env.moves import Move, above, axes_of, further, smaller_batch
+from metalearn_env.pictures import Fit
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 from metalearn_env.tails import Tails, check_tails
 
 Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
 
-MOST_DECADES = 100.0
+MOST_DECADES, MOST_NOISE = 100.0, 1e30
 
 
 @final
@@ -41,7 +42,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
         noise: variance of the noise over variance of the signal, of synthetic tasks.
         tails: of the optimum and, of minibatches, of inputs and noise: "normal", or "heavy", those of Student's t with
             3 degrees of freedom. Variances stay what they are, so that the loss is the exact risk.
-        scale: the objective is multiplied by 10^U(-scale, scale).
+        scale: the objective is multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         batch_size: examples that a step sees; None: all of them. Minibatches of synthetic tasks are fresh draws from
             the population, whose exact risk is the loss; those of a data set are drawn with replacement.
         dataset: "diabetes", "linnerud", or arrays (X, y): tasks are subsamples of its rows and features.
@@ -71,7 +72,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
     examples_per_parameter: Range = (1.05, 2.0)
     noise: Range = (1e-3, 2.0)
     tails: Tails = "normal"
-    scale: float = 3.0
+    scale: Range = 3.0
     batch_size: int | None = None
     dataset: str | tuple[Any, Any] | None = None
 
@@ -85,7 +86,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
             raise ValueError(f"spectrum is one of {', '.join(get_args(Spectrum))}, not {self.spectrum!r}")
         check_tails(self.tails)
         conditioning = as_range("conditioning", self.conditioning, minimum=1.0)
-        noise = as_range("noise", self.noise, minimum=0.0)
+        noise = as_range("noise", self.noise, minimum=0.0, maximum=MOST_NOISE)
         if noise[0] == 0.0 < noise[1]:
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         common: dict[str, Any] = {
@@ -130,12 +131,12 @@ class LinearRegression(TaskFamily[RegressionTask]):
             dimension=above("dimension", design.dimension, 2, 4),
             conditioning=self._ill_conditioned(design),
             spectrum={"spectrum": "mixed" if self.spectrum == "bimodal" else "bimodal"},
-            noise=above("noise", design.noise, 1, 10),
+            noise=above("noise", design.noise, 1, 10, MOST_NOISE),
             # All that happens depends on theta - optimum alone: to start 10 to 100 times further out is to have noise
             # of so many times less the deviation (the scale of the objective, which differs, is not seen).
             start={"noise": (1e-4 * low, 1e-2 * low)} if low else {},
             batch_size=smaller_batch(self.batch_size),
-            scale=wider(design.scale, MOST_DECADES),
+            scale=further(design.scale, MOST_DECADES),
             heavy_tails={"tails": "heavy"} if self.tails == "normal" else {},
         )
 
@@ -196,3 +197,12 @@ class LinearRegression(TaskFamily[RegressionTask]):
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum
+
+    def picture(self, task: RegressionTask, theta: Array, row: int) -> Fit:
+        """Return the predictions B theta beside the best ones, B optimum, in the coordinates of the reduced form.
+
+        Half the sum of their squared differences is the gap.
+        """
+        one = RegressionTask(*(array[row : row + 1] for array in task))
+        there = np.flatnonzero(one.diagonal[0])
+        return Fit(product(one, theta[row : row + 1])[0, there], product(one, one.optimum)[0, there])

@@ -22,13 +22,14 @@ from metalearn_env.garnets import Garnet
 from metalearn_env.given_process import GivenProcess
 from metalearn_env.gymnasium_processes import load_process
 from metalearn_env.markov import Processes, greedy_values
-from metalearn_env.moves import above, axes_of, wider
+from metalearn_env.moves import above, axes_of, further
+from metalearn_env.pictures import GridPolicy, ValueTable
 from metalearn_env.processes import ProcessLaw, TabularTask
 from metalearn_env.ranges import Range, as_decades, as_range
 from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
 
 Sampling = Literal["synchronous", "trajectory"]
-MOST_DECADES = 100.0
+MOST_DECADES, MOST_NOISE = 100.0, 1e6
 OF_GARNETS = ("states", "actions", "branching", "rewarded")
 
 
@@ -70,7 +71,7 @@ class QLearning(TaskFamily[TabularTask]):
         noise: standard deviation of a reward's noise, in units of the root mean square of the rewards.
         tails: of that noise: "normal", or "heavy", those of Student's t with 2 degrees of freedom. Either way it takes
             256 equally likely levels, and ``noise`` is the standard deviation of these.
-        scale: rewards are multiplied by 10^U(-scale, scale).
+        scale: rewards are multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         epsilon: part of the actions of a trajectory that are random.
         mdp: a Gymnasium id whose environment has a table ``P``, such as "FrozenLake-v1" or "Taxi-v4", or arrays
             (transitions (S, A, S), rewards (S, A) or (S, A, S)). Terminal states absorb.
@@ -101,7 +102,7 @@ class QLearning(TaskFamily[TabularTask]):
     discount: Range = (0.8, 0.99)
     noise: Range = (0.01, 3.0)
     tails: Tails = "normal"
-    scale: float = 3.0
+    scale: Range = 3.0
     epsilon: Range = (0.05, 0.5)
     mdp: str | tuple[Any, Any] | None = None
 
@@ -116,7 +117,7 @@ class QLearning(TaskFamily[TabularTask]):
         if not self._visits:
             self._refuse("synchronous sampling", "epsilon")
         check_tails(self.tails)
-        noise = as_range("noise", self.noise, minimum=0.0)
+        noise = as_range("noise", self.noise, minimum=0.0, maximum=MOST_NOISE)
         if noise[0] == 0.0 < noise[1]:
             raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         if not noise[1]:
@@ -150,9 +151,9 @@ class QLearning(TaskFamily[TabularTask]):
         top = law.discount[1]
         return axes_of(
             dimension=above("states", law.states, 2, 4) if isinstance(law, Garnet) else {},
-            noise=above("noise", law.noise, 1, 10),
+            noise=above("noise", law.noise, 1, 10, MOST_NOISE),
             discount={"discount": (top, 1.0 - 0.1 * (1.0 - top))},
-            scale=wider(law.scale, MOST_DECADES),
+            scale=further(law.scale, MOST_DECADES),
             heavy_tails={"tails": "heavy"} if law.noise[1] and self.tails == "normal" else {},
         )
 
@@ -214,6 +215,18 @@ class QLearning(TaskFamily[TabularTask]):
         processes = Processes._make(array[rows] for array in task.processes)
         value = greedy_values(processes, theta[rows, : self._law.num_pairs], self._law.num_states)
         return {"greedy_value": np.vecdot(task.start[rows], value), "optimal_value": task.optimal_value[rows]}
+
+    def picture(self, task: TabularTask, theta: Array, row: int) -> ValueTable | GridPolicy:
+        """Return the table of values, or the greedy policy where the states lie on a grid."""
+        law = self._law
+        real = law.real_pairs(task)[row].reshape(-1, law.num_states)
+        value, best = (
+            np.where(real, array[row, : law.num_pairs].reshape(real.shape), np.nan) for array in (theta, task.optimum)
+        )
+        if law.grid is not None:
+            return GridPolicy(ValueTable(value, best), law.grid, int(theta[row, -1]) if self._visits else None)
+        there = tuple(slice(np.flatnonzero(real.any(axis=axis))[-1] + 1) for axis in (1, 0))
+        return ValueTable(value[there], best[there])
 
     def _errors(self, task: TabularTask, theta: Array, t: NDArray[np.int64]) -> Array:
         """Return the temporal-difference errors of all pairs, (n, p)."""

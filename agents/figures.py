@@ -1,0 +1,152 @@
+"""The pictures of a report: every function returns a figure of what controllers did on one set of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from agents.colours import colour
+from metalearn_env.family import Array
+from metalearn_env.measures import Runs
+from metalearn_env.policy import Policy
+from metalearn_env.rules import rule
+from metalearn_env.scoring import TaskSet, rollout
+
+LEAST_SCORE = -3.0  # of the axes on which scores are drawn; what lies below is told in figures
+TEACHERS = {"bb1": "Barzilai-Borwein", "exact-line-search": "Cauchy"}
+DPI = 100
+
+
+def score_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the interquartile mean of S of every controller, with its interval."""
+    figure = _figure(8.0, 1.0 + 0.28 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        shown = max(row["iqm"], LEAST_SCORE)
+        axes.barh(place, shown, color=colour(row["controller"]), alpha=0.8)
+        axes.plot([max(row["low"], LEAST_SCORE), max(row["high"], LEAST_SCORE)], [place, place], color="black", lw=1.5)
+        if row["iqm"] < LEAST_SCORE:
+            label = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+            axes.text(0.97 * LEAST_SCORE, place, f"at {row['iqm']:.1f}", va="center", fontsize=8, bbox=label)
+    axes.set_yticks(range(len(rows)), [row["controller"] for row in rows])
+    axes.invert_yaxis()
+    axes.axvline(0.0, color="grey", lw=1)
+    axes.axvline(1.0, color="grey", lw=1, ls="--")
+    lowest = min([-0.2, *(max(row["low"], LEAST_SCORE) for row in rows)])
+    axes.set(xlim=(lowest * 1.05, 1.1), xlabel="S: 0 is the best constant step in hindsight, 1 the limit")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def score_profiles(profiles: Mapping[str, Any], shown: Sequence[str]) -> Figure:
+    """Draw the share of tasks with S at or above tau, and with the oracle's gap reached within so many evaluations."""
+    figure = _figure(10.0, 4.0)
+    left, right = figure.subplots(1, 2)
+    scores, targets = profiles["scores"], profiles["evaluations"]
+    reached = targets[-1]
+    for name in shown:
+        if name in scores["profile"]:
+            left.plot(scores["taus"], scores["profile"][name], color=colour(name), label=name)
+        if name in reached["profile"]:
+            right.step(reached["alphas"], reached["profile"][name], color=colour(name), where="post")
+    left.set(xlim=(LEAST_SCORE, 1.1), xlabel="tau", ylabel="share of tasks with S >= tau", title="scores")
+    right.set(
+        xscale="log",
+        xlabel="evaluations / those of the fastest",
+        ylabel="share of tasks solved",
+        title=f"evaluations to the gap of {reached['target']}",
+    )
+    return _finished(figure, left, right)
+
+
+def curves(runs: Mapping[str, Runs]) -> Figure:
+    """Draw median and quartiles over tasks of the gap and of the step size, over inner steps."""
+    figure = _figure(10.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    for name, of_one in runs.items():
+        gaps = np.concatenate([run.log_gap for run in of_one], axis=1)
+        steps = np.concatenate([run.step_size for run in of_one], axis=1)
+        _band(left, name, np.arange(len(gaps), dtype=np.float64), np.exp(gaps))
+        if np.isfinite(steps).any():
+            _band(right, name, np.arange(1.0, len(steps) + 1.0), steps)
+    left.set(yscale="log", xlabel="inner step", ylabel="gap / first gap", title="gap: median and quartiles of tasks")
+    right.set(
+        yscale="log",
+        xlabel="inner step",
+        ylabel="step size / unit of the task",
+        title="step size: median and quartiles",
+    )
+    return _finished(figure, left, right)
+
+
+def learned_steps(policy: Policy, task_set: TaskSet) -> Figure:
+    """Draw the steps that an agent takes against those that the rules would take where it is."""
+    shadows = {name: rule(name) for name in TEACHERS}
+    chosen: list[Array] = []
+    advised: dict[str, list[Array]] = {name: [] for name in TEACHERS}
+    engines = rollout(task_set.family, task_set.task, task_set.horizon, policy.step_sizes)
+    teachers: dict[str, Any] = {}
+    for t, engine in enumerate(engines):
+        if t:
+            chosen.append(engine.step_size / engine.unit)
+        teachers = teachers or {name: shadow(engine) for name, shadow in shadows.items()}
+        if t < task_set.horizon:
+            for name, steps in teachers.items():
+                advised[name].append(next(steps) / engine.unit)
+    figure = _figure(10.0, 4.6)
+    learned = np.stack(chosen)[1:].ravel()  # the first step of a rule is the unit
+    for axes, (name, title) in zip(figure.subplots(1, 2), TEACHERS.items(), strict=True):
+        there = np.stack(advised[name])[1:].ravel()
+        both = (learned > 0.0) & (there > 0.0) & np.isfinite(learned) & np.isfinite(there)
+        axes.scatter(there[both], learned[both], s=2, alpha=0.15, color=colour("trained-agent"), linewidths=0)
+        ends = [np.quantile(there[both], q) for q in (0.001, 0.999)] if both.any() else [1.0, 1.0]
+        axes.plot(ends, ends, color=colour(name), label="the same step")
+        correlation = np.corrcoef(np.log(there[both]), np.log(learned[both]))[0, 1] if both.sum() > 2 else np.nan
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"step of {title} / unit",
+            ylabel="step of the agent / unit",
+            title=f"{title}: correlation of logs {correlation:.2f}",
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left")
+    return figure
+
+
+def matrix(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the scores of controllers (rows) on several sets of tasks (columns): {controller: {set: IQM of S}}."""
+    columns = list(dict.fromkeys(name for row in scores.values() for name in row))
+    values = np.array([[row.get(name, np.nan) for name in columns] for row in scores.values()])
+    figure = _figure(2.6 + 0.95 * len(columns), 1.8 + 0.34 * len(scores))
+    axes = figure.subplots()
+    drawn = axes.imshow(values, cmap="RdYlGn", vmin=-1.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
+    axes.set_yticks(range(len(scores)), list(scores))
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8)
+    figure.colorbar(drawn, ax=axes, label="IQM of S", extend="both")
+    return figure
+
+
+def _band(axes: Axes, name: str, x: Array, values: Array) -> None:
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=1)
+    axes.plot(x, middle, color=colour(name), label=name)
+    axes.fill_between(x, low, high, color=colour(name), alpha=0.12, linewidth=0)
+
+
+def _finished(figure: Figure, left: Axes, right: Axes) -> Figure:
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize=9)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")

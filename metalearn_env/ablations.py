@@ -1,0 +1,165 @@
+"""A trained policy with something taken from it: what is left tells what it had learnt.
+
+===================  ==================================================================================================
+marginal             actions drawn at random from all that it takes, at any time on any train and validation task
+shuffled             its own actions on each task, in a random order (if it diverged early, they are repeated)
+mean-schedule        its mean log step size in units at each t / T, over train and validation tasks, on every task
+without-task         the policy itself, with the observations of the group ``task`` held at their means over train
+without-progress     tasks; or those of ``progress``,
+without-history      of ``history``,
+without-FEATURE      or of one feature, such as ``without-cosine`` (at all ages) or ``without-descriptor_0``
+===================  ==================================================================================================
+
+An action is the log of the step size over the one before it where the policy acts relative to that (`metalearn_env.
+actions`), else over the unit. Test tasks are met by the masked policies, and by ``shuffled``, which replays, alone.
+Means are of the family that is scored: masked, a policy is still told the kind of its task. A policy whose output is
+constant is reproduced by all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+
+from metalearn_env.actions import RANGE
+from metalearn_env.engine import Engine
+from metalearn_env.family import Array
+from metalearn_env.identity import described
+from metalearn_env.observations import Observer, groups
+from metalearn_env.policy import Policy
+from metalearn_env.rules import Rule
+from metalearn_env.runs import Run, rollout
+from metalearn_env.scoring import TaskSet
+
+WITHOUT = "without-"
+
+
+def policy_run(policy: Policy, task_set: TaskSet) -> Run:
+    """Return what a policy does."""
+    return task_set.run(f"policy {digest(policy)}", ("metalearn_env.policy",), lambda: policy.step_sizes)
+
+
+def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
+    """Return what is left of a policy; ``name`` is of `ABLATIONS`, or ``"without-"`` and a group or a feature."""
+
+    def rule() -> Rule:
+        if name in ABLATIONS:
+            return ABLATIONS[name](policy, task_set)
+        return masked(policy, task_set, columns(policy, name.removeprefix(WITHOUT))).step_sizes
+
+    return task_set.run(f"{name} of policy {digest(policy)}", (__name__,), rule)
+
+
+def check_ablation(name: str, policy: Policy) -> None:
+    """Raise ``ValueError`` unless ``name`` is an ablation of a policy."""
+    if name not in ABLATIONS:
+        columns(policy, name.removeprefix(WITHOUT))
+
+
+def digest(policy: Policy) -> str:
+    """Return the SHA-256 of all that a policy is made of."""
+    return sha256(json.dumps(described(policy), sort_keys=True).encode()).hexdigest()
+
+
+def marginal(policy: Policy, task_set: TaskSet) -> Rule:
+    """Return random actions with the marginal distribution of the policy's."""
+    taken = np.concatenate([actions(policy, policy_run(policy, tasks)).ravel() for tasks in task_set.tuning])
+    shape = (task_set.horizon, task_set.tasks)
+    return replayed(policy, np.random.default_rng(0).choice(taken[np.isfinite(taken)], shape))
+
+
+def shuffled(policy: Policy, task_set: TaskSet) -> Rule:
+    """Return the policy's own actions on each task, in a random order."""
+    taken = actions(policy, policy_run(policy, task_set))
+    there = np.isfinite(taken)
+    order = np.where(there, np.random.default_rng(0).random(taken.shape), np.inf).argsort(axis=0)
+    turn = np.arange(len(taken))[:, None] % np.maximum(there.sum(axis=0), 1)
+    return replayed(policy, np.take_along_axis(taken, np.take_along_axis(order, turn, axis=0), axis=0))
+
+
+def mean_schedule(policy: Policy, task_set: TaskSet) -> Rule:
+    """Return the geometric mean of the policy's step sizes in units, at each t / T, as a schedule for every task."""
+    steps = np.log(np.hstack([policy_run(policy, tasks).step_size for tasks in task_set.tuning]))
+    there = np.isfinite(steps)
+    known = there.any(axis=1)
+    times = np.flatnonzero(known) / len(steps)
+    means = np.where(there, steps, 0.0)[known].sum(axis=1) / there[known].sum(axis=1)
+    logs = np.interp(np.arange(task_set.horizon) / task_set.horizon, times, means)
+    return replayed(policy, logs[:, None], relative=False)
+
+
+ABLATIONS: dict[str, Callable[[Policy, TaskSet], Rule]] = {
+    "marginal": marginal,
+    "shuffled": shuffled,
+    "mean-schedule": mean_schedule,
+}
+
+
+def is_relative(policy: Policy) -> bool:
+    """Return whether a policy's actions multiply the step before."""
+    return policy.header["action"] != "absolute" and policy.header["strategy"] != "constant"
+
+
+def actions(policy: Policy, run: Run) -> Array:
+    """Return the actions of a policy's run, (T, n): logs of step sizes, see above; NaN after its end."""
+    logs = np.log(run.step_size)
+    return np.diff(logs, axis=0, prepend=0.0) if is_relative(policy) else logs
+
+
+def replayed(policy: Policy, actions: Array, relative: bool | None = None) -> Rule:
+    """Return the rule that takes ``actions``, (T, n) or (T, 1), within the range that a policy's steps are kept in."""
+    relative = is_relative(policy) if relative is None else relative
+
+    def run(engine: Engine) -> Iterator[Array]:
+        step = engine.step_size
+        for action in actions:
+            step = np.exp(action) * (step if relative else engine.unit)
+            step = np.clip(step, engine.unit / RANGE, engine.unit * RANGE)
+            yield step
+
+    return run
+
+
+def columns(policy: Policy, name: str) -> list[int]:
+    """Return the places, in the observation, of a group, of a feature, or of one feature at all ages.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    features = list(policy.header["feature_names"])
+    of_groups = groups(policy.header["history"])
+    if name in of_groups:
+        return list(range(len(features)))[of_groups[name]]
+    found = [index for index, feature in enumerate(features) if name in (feature, feature.partition("[")[0])]
+    if not found:
+        known = [*of_groups, *dict.fromkeys(feature.partition("[")[0] for feature in features)]
+        raise ValueError(f"a policy observes nothing that is called {name!r}; known: {', '.join(dict.fromkeys(known))}")
+    return found
+
+
+def masked(policy: Policy, task_set: TaskSet, columns: Sequence[int]) -> Policy:
+    """Return the policy that takes the observations in ``columns`` to be at their means over train tasks."""
+    (weight, bias), *others = policy.layers
+    kept = weight.copy()
+    kept[:, columns] = 0.0
+    shift = weight[:, columns] @ mean_observation(policy, task_set.tuning[0])[columns]
+    return replace(policy, layers=((kept, (bias + shift).astype(bias.dtype)), *others))
+
+
+def mean_observation(policy: Policy, task_set: TaskSet) -> Array:
+    """Return the mean of what a policy observes at any time on any task, (width,)."""
+    observer, total, count = Observer(task_set.tasks, policy.header["history"]), np.zeros(0), 0
+    for engine in rollout(task_set.family, task_set.task, task_set.horizon, policy.step_sizes):
+        if not engine.t.any():
+            observer.begin(engine, np.arange(task_set.tasks))
+            total = np.zeros(observer.observation().shape[1])
+        else:
+            observer.update(engine)
+        seen = observer.observation()[~engine.ended]
+        total += seen.sum(axis=0, dtype=np.float64)
+        count += len(seen)
+    return total / count
