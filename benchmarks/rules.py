@@ -346,9 +346,9 @@ What is said here was tried once, on 1000 to 3000 tasks, unless a table above sh
 * **Chebyshev, Gaussian design.** The two agree, but what it reaches depends on how ill-conditioned the worst designs
   are: the law of n/d between 1.05 and 2, which the earlier table does not give, moves it from below to above.
 * **Minibatch regression: spectrum and units.** Neither is given. With a linear-uniform spectrum, and constant and
-  harmonic steps tuned in units of 1/tr H = 1/E|x|^2, the earlier numbers come out. In units of the task, the first minibatch's
-  loss over its squared gradient, constants are much worse: a noisy unit is most of what is lost. What is left of NLMS
-  and AdaGrad-norm is not explained; the former may have normalised every example of a minibatch by itself.
+  harmonic steps tuned in units of 1/tr H = 1/E|x|^2, the earlier numbers come out. In units of the task, the first
+  minibatch's loss over its squared gradient, constants are much worse: a noisy unit is most of what is lost. What is
+  left of NLMS and AdaGrad-norm is not explained; the former may have normalised every example of a minibatch by itself.
 * **k-means: not comparable.** How many clusters there were, how far apart, and where centres started is not given, and
   an excess depends on all of it. It is skewed, too: the plain mean of Lloyd's is 59 % on the first tasks, where random
   starts miss clusters. With many overlapping clusters Lloyd, linear decay, the oracle constant and then the others come
