@@ -42,10 +42,10 @@ def shown_gaps(ratio: Array) -> Array:
 def described(scene: Scene) -> str:
     """Return an episode as three lines: where it stands, its numbers, and its gaps as bars of their logarithms.
 
-    >>> print(described(Scene("Valley", "supervised", 9, 0.5, np.array([1.0, 0.1, 0.01]), np.array([1.0, 2.0]))))
+    >>> print(described(Scene("Valley", "supervised", 9, 0.5, np.array([1.0, 0.05, 0.01]), np.array([1.0, 2.0]))))
     Valley (supervised): step 2 of 9
     loss 0.5, gap / first gap 0.01, step size / unit 2
-    log gap █▄▁ from 1 to 0.01
+    log gap █▃▁ from 1 to 0.01
     """
     step = f"{scene.step_sizes[-1]:.3g}" if len(scene.step_sizes) else "none yet"
     numbers = f"loss {scene.loss:.4g}, gap / first gap {scene.gaps[-1]:.3g}, step size / unit {step}"

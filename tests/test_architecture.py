@@ -15,12 +15,14 @@ PACKAGE = Path(metalearn_env.__file__).parent
 ROOT = Path(__file__).parent.parent
 NAME = "metalearn_env"
 
+TOLD = ("spectral", "momentum", "streaming", "centres", "visits", "entries")  # rules that are told of the task
+
 #: A new module is given its floor here. Files of a folder live on the folder's floor, and see its ``__init__``.
 FLOORS = {
     **dict.fromkeys(["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "formatting"], 0),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(
-        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "risk", "cache"], 2
+        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "cache", "risk"], 2
     ),
     **dict.fromkeys(
         [
@@ -32,22 +34,22 @@ FLOORS = {
             "actions",
             "observations",
             "rewards",
+            "rules",
             "mixed_engine",
             "scenes",
             "contract",
         ],
         3,
     ),
-    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards"], 4),
+    **dict.fromkeys(["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards", "runs"], 4),
     **dict.fromkeys(["families"], 5),
-    **dict.fromkeys(["mixture", "limits", "knowledge"], 6),
-    **dict.fromkeys(["session", "rules"], 7),
-    **dict.fromkeys(["runs", "contract_of_options"], 8),
-    **dict.fromkeys(["scoring", "profiles"], 9),
-    **dict.fromkeys(["rendering", "controls", "testing", "ablations", "measures"], 10),
-    **dict.fromkeys(["envs", "contenders"], 11),
-    **dict.fromkeys(["vector", "table", "watch"], 12),
-    **dict.fromkeys(["adapters", "", "__main__"], 13),
+    **dict.fromkeys(["mixture", "limits", "profiles", "knowledge"], 6),
+    **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),
+    **dict.fromkeys(["scoring", "contract_of_options"], 8),
+    **dict.fromkeys(["rendering", "controls", "testing", "ablations", "measures"], 9),
+    **dict.fromkeys(["envs", "contenders"], 10),
+    **dict.fromkeys(["vector", "table", "watch"], 11),
+    **dict.fromkeys(["adapters", "", "__main__"], 12),
 }
 GYMNASIUM = {
     "commandline",

@@ -24,6 +24,7 @@ from metalearn_env.gymnasium_processes import load_process
 from metalearn_env.pictures import Clusters, Fit, GridPolicy, ValueTable, greedy
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import KEPT, comparisons, scene_of
+from metalearn_env.rules import RULES
 from metalearn_env.scenes import Scene, described, shown_gaps
 from metalearn_env.scoring import final_log_gap
 from metalearn_env.vector import StepSizeVectorEnv
@@ -415,8 +416,9 @@ def test_every_controller_can_be_watched(controller: str, tmp_path: Path) -> Non
     if controller == "policy":
         controller = str(tmp_path / "mine.safetensors")
         Policy.untrained(history=2, seed=0).save(controller)
-    options = {"horizon": 3, "dimension": 4}
-    assert 2 <= watch("MetaLearn/LinearRegression-v0", controller, tmp_path / "run.gif", env_kwargs=options) <= 4
+    families = RULES[controller].families if controller in RULES else ()
+    env_id = f"MetaLearn/{families[0]}-v0" if families else "MetaLearn/LinearRegression-v0"
+    assert 2 <= watch(env_id, controller, tmp_path / "run.gif", env_kwargs={"horizon": 3}) <= 4
 
 
 def test_what_is_watched_is_the_task_of_the_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

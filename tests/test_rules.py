@@ -18,7 +18,7 @@ from metalearn_env.pool import draw_tasks
 from metalearn_env.risk import expected_gaps
 from metalearn_env.rules import RULES, quotient, rule, rules_of
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.rules.spectral import fractal_order
+from metalearn_env.rules.spectral import best_schedule, fractal_order
 from metalearn_env.scoring import TaskSet, charged_rollout, final_log_gap, rollout
 from metalearn_env.statistics import interquartile_mean
 
@@ -387,16 +387,17 @@ def test_stochastic_polyak_is_normalised_lms_for_one_example_a_step() -> None:
 
 def test_one_dimension_is_solved_by_whoever_knows_its_curvature() -> None:
     family, task = regression(dimension=1, noise=0)
-    for name in ("exact-line-search", "dai-yuan", "inverse-l", "chebyshev", "conjugate-gradients", "best-schedule"):
-        *_, engine = rollout(family, task, 1, rule(name))
-        assert (np.abs(engine.gap_ratio) < 1e-20).all(), name
+    known = ("exact-line-search", "dai-yuan", "inverse-l", "chebyshev", "conjugate-gradients")
+    for found in (best_schedule, *map(rule, known)):
+        *_, engine = rollout(family, task, 1, found)
+        assert (np.abs(engine.gap_ratio) < 1e-20).all(), found
 
 
 def test_one_step_of_the_best_schedule_is_cauchys() -> None:
     family, task = regression(horizon=1)
     engine = Engine.start(family, task, 1)
     cauchy = [quadratic(task, row).cauchy(np.zeros(6)) for row in range(4)]
-    assert next(rule("best-schedule")(engine)) == pytest.approx(cauchy)
+    assert next(best_schedule(engine)) == pytest.approx(cauchy)
 
 
 def test_conjugate_gradients_reach_the_limit() -> None:
@@ -409,7 +410,7 @@ def test_conjugate_gradients_reach_the_limit() -> None:
 def test_inverse_ritz_values_are_a_schedule_that_reaches_the_limit(horizon: int) -> None:
     """Also where the Krylov space ends before the horizon does."""
     family, task = regression(n=20, horizon=horizon, noise=0)
-    *_, engine = rollout(family, task, horizon, rule("best-schedule"))
+    *_, engine = rollout(family, task, horizon, best_schedule)
     assert engine.theta == pytest.approx(conjugate_gradient(task, family.start(task), horizon), abs=1e-5)
     ritz = ritz_values(task, family.start(task), horizon)
     assert ((ritz > 0).sum(axis=0) == min(horizon, 6)).all()
@@ -448,14 +449,14 @@ def test_isotropic_lms_is_the_exact_optimum() -> None:
     task = task._replace(optimum=np.ones_like(task.optimum))  # so that E, the mean over optima, is the task's own
     engine = Engine.start(family, task, 30)
     steps = np.array([step for step, _ in zip(rule("isotropic-lms")(engine), range(30), strict=False)])
-    assert steps == pytest.approx(np.array(list(rule("best-schedule")(engine))), rel=1e-6)
+    assert steps == pytest.approx(np.array(list(best_schedule(engine))), rel=1e-6)
 
 
 def test_the_best_schedule_beats_all_constants_on_streams() -> None:
     task_set = TaskSet(
         "MetaLearn/LinearRegression-v0", tasks=60, env_kwargs={"batch_size": 2, "dimension": 10, "horizon": 60}
     )
-    gaps = final_log_gap(task_set.family, task_set.task, 60, rule("best-schedule"))
+    gaps = final_log_gap(task_set.family, task_set.task, 60, best_schedule)
     assert interquartile_mean(task_set.scores(gaps)) > 0.1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,7 +347,7 @@ def test_score_writes_and_prints_the_same(tmp_path: Path, capsys: pytest.Capture
         assert {"controller", "kind", "iqm", "low", "high", "diverged", "told"} <= row.keys()
         assert row["kind"] in ("rule", "control", "policy", "limit")
         assert row["low"] <= row["iqm"] <= row["high"]
-        line = next(line for line in printed.splitlines() if line.startswith(f"{row['controller']} "))
+        line = next(line for line in printed.splitlines() if re.match(rf"{row['controller']}\*? ", line))
         assert all(part in line for part in (row["kind"], f"{row['iqm']:.3f}", f"{row['low']:.3f}"))
     assert main(arguments) == 0
     assert json.loads(path.read_text()) == result

@@ -67,7 +67,6 @@ RULES: dict[str, Entry] = {
     ),
     "nlms": Entry(f"{_HERE}.streaming:nlms", "the inputs", REGRESSION),
     "isotropic-lms": Entry(f"{_HERE}.streaming:isotropic_lms", "trace, noise, d, b, first gap", REGRESSION),
-    "best-schedule": Entry(f"{_HERE}.spectral:best_schedule", "spectrum, first error, noise, b, T", REGRESSION),
     "idbd": Entry(f"{_HERE}.streaming:idbd", "the inputs", REGRESSION, outside=True),
     "one-over-updates": Entry(f"{_HERE}.centres:one_over_updates", "points owned", CLUSTERING, outside=True),
     "mini-batch-k-means": Entry(f"{_HERE}.centres:mini_batch_k_means", "points owned", CLUSTERING, outside=True),
