@@ -350,7 +350,7 @@ What is said here was tried once, on 1000 to 3000 tasks, unless a table above sh
   minibatch's loss over its squared gradient, constants are much worse: a noisy unit is most of what is lost. What is
   left of NLMS and AdaGrad-norm is not explained; the former may have normalised every example of a minibatch by itself.
 * **k-means: not comparable.** How many clusters there were, how far apart, and where centres started is not given, and
-  an excess depends on all of it. It is skewed, too: the plain mean of Lloyd's is 59 % on the first tasks, where random
+  an excess depends on all of it. It is skewed, too: the plain mean of Lloyd's is 34 % on the first tasks, where random
   starts miss clusters. With many overlapping clusters Lloyd, linear decay, the oracle constant and then the others come
   in the earlier order, and the tuned constant and scikit-learn's rule are alike.
 * **Q-learning: the law of gamma, and the limit.** The family draws 1 - gamma log-uniformly, so that half of its tasks
