@@ -29,6 +29,8 @@ from metalearn_env.kmeans import distances, ownership
 from metalearn_env.processes import TabularTask
 from metalearn_env.rewards import SMALLEST_GAP
 
+LEAK = 0.1  # part of the gradient that diverged learners keep
+
 
 class InnerLoop(Protocol):
     """What a family says of n iterates, as tensors."""
@@ -60,7 +62,9 @@ def check_differentiable(family: TaskFamily) -> None:
 def final_log_gap(start: Engine, step_sizes: Tensor) -> Tensor:
     """Return log(gap_T / gap_0), (n,), after steps (T, n) from the start of n episodes, as `Engine.advance` takes them.
 
-    It is clipped as rewards are, and a learner that diverges stays where it is: either way its gradient is zero.
+    It is clipped as rewards are, and a learner that diverges stays where it is. The gradient of those that diverge is
+    `LEAK` times what it would be without the clip: with none of it training may end where all diverge, and with all of
+    it a schedule gives up more than it gains to save the last few tasks.
     """
     family, loop = start.family, inner_loop(start.family, start.task)
     scaled = torch.ones(start.theta.shape[1], dtype=torch.bool)
@@ -73,7 +77,10 @@ def final_log_gap(start: Engine, step_sizes: Tensor) -> Tensor:
         gap = family.loss(start.task, theta.detach().numpy()) - start.reference
         going = going & (gap / start.initial_gap <= DIVERGED_AT)
     ratio = (loop.loss(theta) - torch.from_numpy(start.reference)) / torch.from_numpy(start.initial_gap)
-    return ratio.nan_to_num(float(DIVERGED_AT)).clamp(float(SMALLEST_GAP), float(DIVERGED_AT)).log()
+    log_ratio = ratio.nan_to_num(float(DIVERGED_AT)).clamp(min=float(SMALLEST_GAP)).log()
+    clipped = log_ratio.clamp(max=float(np.log(DIVERGED_AT)))
+    leak = LEAK * (log_ratio - clipped)
+    return clipped + leak - leak.detach()
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class _Regression:
 @inner_loop.register
 def _(family: LinearRegression, task: RegressionTask) -> InnerLoop:
     arrays = (task.diagonal, task.superdiagonal, task.optimum, task.minimum, task.inputs, task.targets)
-    return _Regression(*map(torch.tensor, arrays))
+    return _Regression(*map(torch.from_numpy, arrays))
 
 
 def _shifted(columns: Tensor, before: int, after: int) -> Tensor:
