@@ -148,13 +148,14 @@ def introduction(seeds: int, steps: int, tasks: int, lost: float) -> list[str]:
         "",
         "`python -m benchmarks.schedules` wrote this page: controls that are trained but learn nothing from feedback",
         f"(`python -m agents.schedules`), {steps} steps of Adam, 64 new tasks a step; {seeds} training seeds of the",
-        f"schedules in the first table, one of the maps in the others. IQM of S on test tasks ({tasks} where nothing else",
-        "is said), 95 % bootstrap interval over seeds and tasks; diverged: runs that end above the loss they began with.",
-        "What is minimised is the mean log gap; the iterate kept is that of the best IQM on 256 validation tasks.",
+        f"schedules in the first table, one of the maps in the others. IQM of S on test tasks ({tasks} where nothing",
+        "else is said), 95 % bootstrap interval over seeds and tasks; diverged: runs that end above the loss they",
+        "began with. What is minimised is the mean log gap; the iterate kept is that of the best IQM on 256",
+        "validation tasks.",
         "",
         "The step of an open-loop schedule is c_t times a unit: 1 / L, the inverse of the largest eigenvalue, which no",
         "agent is told, or the unit of the environment's actions, f_0 / |g_0|^2 for regression and 1 elsewhere.",
-        "A schedule is a free table of T numbers, and a policy file holds it as it is, as T hidden units of the progress.",
+        "A schedule is a free table of T numbers, and a policy file holds it as it is, as T hidden units of progress.",
         f"From the table or the map to its policy file no log gap of a test task changed by more than {lost:.0e}.",
     ]
 
