@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
+import gymnasium
+import numpy as np
+import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+import metalearn_env
 from metalearn_env.policy import Policy
 
 
@@ -26,3 +31,9 @@ def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
         for layer in [*hidden, policy.action_net]
     )
     return Policy(layers, dict(header))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what agents are trained with."""
+    modules = (metalearn_env, gymnasium, np, stable_baselines3, torch)
+    return {"python": platform.python_version(), **{module.__name__: module.__version__ for module in modules}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shlex
 import sys
 import time
@@ -11,16 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-import stable_baselines3
 import torch
 import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.vec_env import VecMonitor
 
-import metalearn_env
+from agents.export import versions
 from agents.training import POLICY, RUN, Checkpoint, ProgressBar, Validation, checkpoints, new_logger
 from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.commandline import key_value, run
@@ -226,13 +223,7 @@ def header(record: dict[str, Any], options: dict[str, Any], model: PPO) -> dict[
         "command": record["command"],
         "resumed_at": record["resumed_at"],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                module.__name__: module.__version__
-                for module in (metalearn_env, gymnasium, np, stable_baselines3, torch)
-            },
-        },
+        "versions": versions(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
 from agents.export import export
+from metalearn_env.family import Array
 from metalearn_env.policy import load
 from metalearn_env.scoring import TaskSet
 from metalearn_env.statistics import interquartile_mean
@@ -86,8 +87,7 @@ class Validation(BaseCallback):
 
     def _score(self) -> None:
         policy = export(self.model, self._header)
-        reached = [(tasks, run_policy(policy, tasks)) for tasks in self._sets]
-        iqm = float(np.mean([interquartile_mean(tasks.scores(gaps)) for tasks, gaps in reached]))
+        iqm = mean_score(self._sets, lambda tasks: run_policy(policy, tasks))
         if iqm > self._best:
             policy.header["validation_iqm"], policy.header["steps"] = round(iqm, 4), self.num_timesteps
             policy.save(self._folder / POLICY)
@@ -124,6 +124,11 @@ class Checkpoint(BaseCallback):
         for old in [*checkpoints(self._folder.parent)[:-2], *self._folder.glob("*.part")]:
             old.unlink()
         self._next = self.num_timesteps + self._every
+
+
+def mean_score(sets: Sequence[TaskSet], reach: Callable[[TaskSet], Array]) -> float:
+    """Return the interquartile mean of S, the mean over ``sets``, of what leaves final log gaps (n,) on each."""
+    return float(np.mean([interquartile_mean(tasks.scores(reach(tasks))) for tasks in sets]))
 
 
 def new_logger(folder: Path, steps: int) -> Logger:

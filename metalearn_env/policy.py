@@ -28,7 +28,7 @@ from metalearn_env.ranges import as_integer
 FORMAT = "metalearn_env policy 1"
 SHIPPED = Path(__file__).parent / "policies"
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Policy:
     """A multilayer perceptron with tanh units, from a flat observation to an action.
 
     Args:
-        layers: (weight (out, in), bias (out,)) of each layer.
+        layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
         header: what the file says of it: ``history``, ``action`` and ``strategy`` of the environment it was trained
             on, ``feature_names``, and where it comes from (environment, command, seed, versions, score).
     """

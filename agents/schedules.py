@@ -1,0 +1,125 @@
+"""Train what learns nothing from feedback: the controls that a trained agent has to beat.
+
+    python -m agents.schedules --kind open-loop --env MetaLearn/LinearRegression-v0 --out runs/open-loop
+    python -m agents.schedules --kind static --strategy constant --env MetaLearn/QLearning-v0 --out runs/static
+
+An *open-loop* schedule is one sequence of step sizes for all tasks; a *static* map has one hidden layer and goes from
+the descriptors of a task and log10 of the horizon to a step size that is kept ("constant"), to a schedule ("dynamic",
+the map also reads the progress, and there is a table as in an open-loop schedule) or to mean and spread of random log
+steps ("random"). Both minimise the mean of log(gap_T / gap_0) by its gradient through the whole inner loop, on new
+tasks at each step of Adam; what is kept is the iterate of the best score on validation tasks.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from agents.step_maps import StepMap
+from agents.studies import Args, Study
+from agents.train import write_run
+from agents.training import POLICY, RUN, SCORES, mean_score
+from metalearn_env.commandline import run
+from metalearn_env.engine import Engine
+from metalearn_env.progress import progress
+from metalearn_env.scoring import Row, score_row
+
+LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
+
+
+class Record(NamedTuple):
+    """The best iterate of a training."""
+
+    validation_iqm: float
+    step: int
+    state: dict[str, Tensor]
+
+
+def trained(study: Study, *, show_progress: bool = True) -> tuple[StepMap, Record, list[tuple[int, float]]]:
+    """Return the map of the best score on validation tasks, where it was met, and all (step, score)."""
+    args, step_map = study.args, study.new_map()
+    optimizer = new_optimizer(step_map, args.learning_rate)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
+    rng, batches = np.random.default_rng(args.seed), study.batches()
+    scores: list[tuple[int, float]] = []
+    best = Record(-np.inf, 0, {})
+    for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
+        if step % args.validate_every == 0 or step == args.steps:
+            scores.append((step, mean_score(study.validation, lambda tasks: study.reach(step_map, tasks))))
+            if scores[-1][1] > best.validation_iqm:
+                state = {name: value.clone() for name, value in step_map.state_dict().items()}
+                best = Record(scores[-1][1], step, state)
+        if step < args.steps:
+            improve(step_map, optimizer, study, next(batches), rng)
+            rate.step()
+    step_map.load_state_dict(best.state)
+    return step_map, best, scores
+
+
+def new_optimizer(step_map: StepMap, rate: float) -> torch.optim.Optimizer:
+    """Return Adam, with a tenth of the learning rate for all but the table: a network moves the steps of all tasks."""
+    table = [step_map.table] if step_map.table is not None else []
+    network = [parameter for name, parameter in step_map.named_parameters() if name != "table" and parameter.numel()]
+    return torch.optim.Adam([{"params": table, "lr": rate}, {"params": network, "lr": 0.1 * rate}])
+
+
+def improve(
+    step_map: StepMap, optimizer: torch.optim.Optimizer, study: Study, batch: list[Engine], rng: np.random.Generator
+) -> None:
+    """Make one step of the optimiser; none if the gradient is not finite."""
+    noise = [rng.standard_normal((int(start.horizon[0]), len(start.t))) for start in batch]
+    gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
+    optimizer.zero_grad()
+    torch.stack([weight * gap for weight, gap in zip(study.weights, gaps, strict=True)]).sum().backward()
+    if torch.isfinite(torch.nn.utils.clip_grad_norm_(step_map.parameters(), LARGEST_GRADIENT)):
+        optimizer.step()
+
+
+def check_new(folder: Path) -> None:
+    """Raise ``ValueError`` if the folder holds a run already."""
+    if (folder / RUN).exists() or (folder / POLICY).exists():
+        raise ValueError(f"{folder} holds a run already; give another --out")
+
+
+def main(args: Args) -> None:
+    """Run the training that ``args`` ask for.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be honoured, or a run that is there already; nothing is written.
+    """
+    study, command = Study(args), f"python -m agents.schedules {shlex.join(sys.argv[1:])}"
+    check_new(args.out)
+    write_run(args.out, {**asdict(args), "out": str(args.out), "command": command})
+    step_map, best, scores = trained(study)
+    with (args.out / SCORES).open("w", newline="") as file:
+        csv.writer(file).writerows(scores)
+    print(f"best score on validation tasks: {best.validation_iqm:.3f} after {best.step} steps")
+    if args.unit == "task":
+        header = {**study.header(command), "validation_iqm": round(best.validation_iqm, 4), "steps": best.step}
+        step_map.policy(header).save(args.out / POLICY)
+        print(f"policy: {args.out / POLICY}")
+    else:
+        print("test tasks: {0.iqm:.3f} [{0.low:.3f}, {0.high:.3f}]".format(test_row(study, [step_map])))
+
+
+def test_row(study: Study, maps: Sequence[StepMap]) -> Row:
+    """Return the line of a table for maps of one study, of several seeds, on its test tasks."""
+    sets = study.sets("test", study.args.test_tasks)
+    gaps = [np.stack([study.reach(step_map, tasks) for step_map in maps]) for tasks in sets]
+    return score_row(f"{study.args.kind} in units of {study.args.unit}", "control", sets, gaps)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    arguments = tyro.cli(Args)
+    raise SystemExit(run(lambda: main(arguments)))

@@ -1,0 +1,204 @@
+"""What `agents.schedules` trains, and on which tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.export import versions
+from agents.inner_loops import check_differentiable, final_log_gap
+from agents.step_maps import PROGRESS, STATIC, StepMap, observed
+from metalearn_env import scoring
+from metalearn_env.actions import Strategy
+from metalearn_env.commandline import key_value
+from metalearn_env.engine import Engine
+from metalearn_env.families.linear_regression import LinearRegression
+from metalearn_env.family import Array
+from metalearn_env.least_squares import Factor
+from metalearn_env.mixture import typical_return
+from metalearn_env.observations import feature_names
+from metalearn_env.ranges import as_integer, as_range, log_uniform_integer
+from metalearn_env.scoring import TaskSet, task_sets
+from metalearn_env.session import HORIZON
+from metalearn_env.splits import task_generator
+
+KINDS = ("open-loop", "static")
+UNITS = ("task", "1/L")
+FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train an open-loop schedule or a static map by the gradient through the inner loop."""
+
+    out: Path
+    """folder of the run"""
+    kind: str = "open-loop"
+    """open-loop or static"""
+    strategy: str = "dynamic"
+    """of a static map: constant, dynamic or random"""
+    unit: str = "task"
+    """of the step sizes: task (that of actions), or 1/L, the inverse of the largest eigenvalue of a regression task,
+    which no policy is told: such an open-loop schedule is scored on test tasks, not exported"""
+    env: str = "MetaLearn/LinearRegression-v0"
+    """id of the environment"""
+    env_kwargs: tuple[str, ...] = ()
+    """options of the environment, as key:value"""
+    steps: int = 1000
+    """of Adam"""
+    seed: int = 0
+    """of weights, tasks and draws"""
+    tasks: int = 64
+    """new training tasks at each step, of each family"""
+    learning_rate: float = 0.05
+    """of the table at the start, of the network a tenth of it; it falls to 0 as half a cosine"""
+    width: int = 64
+    """hidden units of a static map"""
+    validate_every: int = 100
+    """steps between scores on validation tasks"""
+    validation_tasks: int = 256
+    """how many of them, of each family"""
+    test_tasks: int = 400
+    """of what is not exported"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained, and on which tasks.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be honoured.
+    """
+
+    args: Args
+
+    def __post_init__(self) -> None:
+        args = self.args
+        for name in ("steps", "tasks", "width", "validate_every"):
+            as_integer(name, getattr(args, name), minimum=1)
+        for name, known in (("kind", KINDS), ("strategy", get_args(Strategy)), ("unit", UNITS)):
+            if getattr(args, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(args, name)!r}")
+        if args.kind == "open-loop" and args.strategy != "dynamic":
+            raise ValueError(f"an open-loop schedule is dynamic, not {args.strategy}")
+        for name, value in (("action", "absolute"), ("strategy", args.strategy)):
+            if self.options.get(name, value) != value:
+                raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
+        for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
+            check_differentiable(tasks.family)
+            if args.unit == "1/L" and (args.kind == "static" or not isinstance(tasks.family, LinearRegression)):
+                raise ValueError("the unit 1/L is for open-loop schedules of linear regression")
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        return dict(key_value(text) for text in self.args.env_kwargs)
+
+    @cached_property
+    def history(self) -> int:
+        return as_integer("history", self.options.get("history", 5), minimum=0)
+
+    def sets(self, split: str, tasks: int) -> list[TaskSet]:
+        """Return the tasks of a split, a set for each family."""
+        return task_sets(self.args.env, split, tasks, 0, self.options)
+
+    @cached_property
+    def validation(self) -> list[TaskSet]:
+        return self.sets("validation", self.args.validation_tasks)
+
+    @property
+    def horizon(self) -> int:
+        """The inner steps of an episode, the most there are."""
+        return self.validation[0].horizon
+
+    def unit(self, start: Engine) -> Array:
+        """Return what step sizes are multiples of, (n,)."""
+        return start.unit if self.args.unit == "task" else 1.0 / largest_eigenvalue(start.task)
+
+    def batches(self) -> Iterator[list[Engine]]:
+        """Yield new training tasks for ever, those of each family at their start, of one horizon of the range."""
+        rng, sets = task_generator(self.args.seed, "train"), self.sets("train", scoring.LEAST_TASKS)
+        low, high = as_range("horizon", self.options.get("horizon", HORIZON), minimum=1, integer=True)
+        while True:
+            horizon, batch = int(log_uniform_integer(rng.random(1), low, high)[0]), []
+            for tasks in sets:
+                drawn = tasks.family.complete(tasks.family.sample(rng, self.args.tasks, horizon))
+                batch.append(Engine.start(tasks.family, drawn, horizon))
+            yield batch
+
+    @cached_property
+    def weights(self) -> list[float]:
+        """What log gaps of each family count: of several, in units of what a decent constant step earns, as rewards."""
+        families = [tasks.family for tasks in self.sets("train", scoring.LEAST_TASKS)]
+        if len(families) == 1:
+            return [1.0]
+        return [1.0 / (len(families) * typical_return(family, self.horizon, "log")) for family in families]
+
+    def gaps(self, step_map: StepMap, start: Engine, noise: Array) -> Tensor:
+        """Return log(gap_T / gap_0), (n,), with a gradient, for ``noise`` (T, n)."""
+        unit = torch.from_numpy(self.unit(start))
+        steps = step_map.step_sizes(observed(start, self.history), unit, torch.from_numpy(noise))
+        return final_log_gap(start, steps)
+
+    def new_map(self) -> StepMap:
+        """Return a map to begin with: the best constant step, in units, on the first tasks."""
+        batch, args = next(self.batches()), self.args
+        units = [torch.from_numpy(self.unit(start)) for start in batch]
+
+        def objective(multiple: float) -> float:
+            steps = [multiple * unit.repeat(start.horizon[0], 1) for start, unit in zip(batch, units, strict=True)]
+            gaps = [final_log_gap(start, step).mean().item() for start, step in zip(batch, steps, strict=True)]
+            return float(np.dot(self.weights, gaps))
+
+        common: dict[str, Any] = {"log_multiple": np.log(min(FIRST_MULTIPLES, key=objective)), "seed": args.seed}
+        if args.kind == "open-loop":
+            return StepMap(self.horizon, table=True, **common)
+        dynamic = args.strategy == "dynamic"
+        columns = (*STATIC, PROGRESS) if dynamic else STATIC
+        random = args.strategy == "random"
+        return StepMap(self.horizon, columns=columns, width=args.width, table=dynamic, random=random, **common)
+
+    def header(self, command: str) -> dict[str, Any]:
+        """Return what a policy file says of itself."""
+        args = self.args
+        return {
+            "env": args.env,
+            "env_kwargs": self.options,
+            "action": "absolute",
+            "strategy": args.strategy,
+            "history": self.history,
+            "feature_names": feature_names(self.history),
+            "horizon": self.horizon,
+            "algorithm": f"{args.kind}, gradient through the inner loop",
+            "seed": args.seed,
+            "command": command,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "versions": versions(),
+        }
+
+    def reach(self, step_map: StepMap, tasks: TaskSet) -> Array:
+        """Return the final log gaps, (n,), of a map on tasks, run by the family itself."""
+
+        def steps(engine: Engine) -> Iterator[Array]:
+            noise = np.random.default_rng(0).standard_normal((tasks.horizon, len(engine.t)))  # as a policy draws it
+            unit, observations = torch.from_numpy(self.unit(engine)), observed(engine, self.history)
+            yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
+
+        return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
+
+
+def largest_eigenvalue(factor: Factor) -> Array:
+    """Return L, (n,), the largest eigenvalue of the Gram matrix B^T B."""
+    if not factor.superdiagonal.any():
+        return np.asarray((factor.diagonal**2).max(axis=1))
+    p = factor.diagonal.shape[1]
+    matrix = factor.diagonal[:, :, None] * np.eye(p)
+    matrix[:, np.arange(p - 1), np.arange(1, p)] = factor.superdiagonal
+    return np.asarray(np.linalg.eigvalsh(matrix.mT @ matrix)[:, -1])

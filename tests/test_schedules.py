@@ -1,0 +1,247 @@
+"""Controls that learn nothing from feedback: the inner loops in torch, training, and policy files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("tensorboard")
+pytest.importorskip("tyro")
+pytest.importorskip("agents")
+
+import torch
+
+import metalearn_env
+from agents import schedules
+from agents.inner_loops import final_log_gap
+from agents.step_maps import PROGRESS, STATIC, StepMap
+from agents.studies import Args, Study, largest_eigenvalue
+from agents.training import POLICY, read_scores
+from metalearn_env.actions import ActionMap
+from metalearn_env.engine import Engine
+from metalearn_env.families import FAMILIES, make_family
+from metalearn_env.family import TaskFamily
+from metalearn_env.observations import feature_names, groups
+from metalearn_env.policy import load
+from metalearn_env.pool import draw_tasks
+from metalearn_env.rewards import log_gap
+from metalearn_env.scoring import TaskSet
+from metalearn_env.table import contender, run_policy, score
+
+ENV = "MetaLearn/LinearRegression-v0"
+TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10, "horizon": 4}
+TEXT = tuple(f"{name}:{value}" for name, value in TINY.items())
+SMALL: dict[str, Any] = {"steps": 20, "tasks": 16, "validate_every": 10, "validation_tasks": 16, "width": 8}
+MAPS = [("open-loop", "dynamic"), ("static", "constant"), ("static", "dynamic"), ("static", "random")]
+LOOPS: list[tuple[str, dict[str, Any]]] = [
+    ("LinearRegression", {}),
+    ("LinearRegression", {"batch_size": 3}),
+    ("LinearRegression", {"spectrum": "gaussian"}),
+    ("Clustering", {}),
+    ("Clustering", {"batch_size": None}),
+    ("QLearning", {}),
+    ("QLearning", {"actions": [2, 5]}),
+    ("QLearning", {"mdp": "FrozenLake-v1"}),
+    ("QLearning", {"sampling": "trajectory"}),
+    ("QLearning", {"sampling": "trajectory", "mdp": "FrozenLake-v1"}),
+]
+
+
+def arguments(out: Path, **options: Any) -> Args:
+    return Args(out=out, **{"env": ENV, "env_kwargs": TEXT, **SMALL, **options})
+
+
+def started(name: str, options: dict[str, Any], n: int, horizon: int) -> Engine:
+    family = make_family(name, **options)
+    return Engine.start(family, draw_tasks(family, 0, n, horizon), horizon)
+
+
+@pytest.mark.parametrize(("name", "options"), LOOPS)
+@pytest.mark.parametrize("longest", [0.3, 3.0])
+def test_a_loop_in_torch_is_the_engine(name: str, options: dict[str, Any], longest: float) -> None:
+    """Steps of 10^-2 to 10^0.3 units leave the same loss; with those up to 10^3 many diverge, and stop there."""
+    engine, start = started(name, options, 16, 20), started(name, options, 16, 20)
+    steps = engine.unit * 10.0 ** np.random.default_rng(0).uniform(-2.0, longest, (20, 16))
+    gap = final_log_gap(start, torch.from_numpy(steps)).exp().numpy()
+    for step in steps:
+        engine.advance_only(~engine.ended, step)
+    np.testing.assert_array_equal(log_gap(engine) > np.log(9e5), gap > 9e5)
+    loss, ours = (engine.reference + ratio * engine.initial_gap for ratio in (np.exp(log_gap(engine)), gap))
+    np.testing.assert_allclose(ours, loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "options"), [LOOPS[0], LOOPS[1], LOOPS[2], LOOPS[5]])
+def test_the_gradient_is_that_of_the_engine(name: str, options: dict[str, Any]) -> None:
+    start = started(name, options, 4, 6)
+    logs = torch.tensor(np.random.default_rng(0).uniform(-2.0, -1.0, (6, 4)), requires_grad=True)
+    unit = torch.from_numpy(start.unit)
+    assert torch.autograd.gradcheck(lambda x: final_log_gap(start, unit * x.exp()), (logs,), rtol=1e-4)
+
+
+def test_diverged_learners_are_told_to_shorten_their_steps() -> None:
+    start = started("LinearRegression", {"dimension": 8}, 4, 20)
+    multiple = torch.tensor(500.0, dtype=torch.float64, requires_grad=True)
+    gaps = final_log_gap(start, multiple * torch.from_numpy(start.unit).repeat(20, 1))
+    np.testing.assert_allclose(gaps.detach().numpy(), np.log(1e6))
+    gaps.mean().backward()
+    assert multiple.grad > 0.0
+
+
+def test_the_largest_eigenvalue() -> None:
+    for options in ({"spectrum": "gaussian"}, {"spectrum": "log-uniform"}):
+        task = started("LinearRegression", options, 5, 4).task
+        for row, found in enumerate(largest_eigenvalue(task)):
+            factor = np.diag(task.diagonal[row]) + np.diag(task.superdiagonal[row], 1)
+            assert found == pytest.approx(np.linalg.norm(factor, 2) ** 2)
+
+
+def test_a_table_is_held_exactly_by_a_policy() -> None:
+    step_map = StepMap(7, table=True, log_multiple=0.3, scatter=1.0)
+    policy = step_map.policy({"feature_names": feature_names(2), "action": "absolute", "strategy": "dynamic"})
+    observations = np.random.default_rng(0).normal(size=(7, len(feature_names(2)))).astype(np.float32)
+    observations[:, PROGRESS] = np.arange(7) / 7
+    assert step_map.table is not None
+    multiples = (step_map.table + 0.3).detach().exp().numpy()
+    np.testing.assert_allclose(1000.0 ** policy(observations)[:, 0], multiples, rtol=1e-12)
+
+
+@pytest.fixture(scope="module", params=MAPS, ids="-".join)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Args:
+    kind, strategy = request.param
+    args = arguments(tmp_path_factory.mktemp("runs") / "run", kind=kind, strategy=strategy)
+    schedules.main(args)
+    return args
+
+
+def test_a_run_leaves_a_policy(run: Args) -> None:
+    header = load(run.out / POLICY).header
+    assert (header["env"], header["env_kwargs"], header["seed"]) == (ENV, TINY, 0)
+    assert (header["action"], header["strategy"], header["history"]) == ("absolute", run.strategy, 5)
+    assert header["feature_names"] == list(feature_names(5))
+    assert {"numpy", "torch", "metalearn_env"} <= header["versions"].keys()
+    scores = dict(read_scores(run.out))
+    assert list(scores) == [0, 10, 20]
+    assert header["validation_iqm"] == pytest.approx(max(scores.values()), abs=1e-4)
+    assert scores[header["steps"]] == max(scores.values())
+    row = score(TaskSet(ENV, "validation", 16, 0, TINY), [contender(str(run.out / POLICY))])["rows"][0]
+    assert row["iqm"] == pytest.approx(header["validation_iqm"], abs=1e-4)
+    assert json.loads((run.out / "run.json").read_text())["kind"] == run.kind
+
+
+def test_the_file_does_what_the_map_does(run: Args, tmp_path: Path) -> None:
+    """Torch, the family run by the map, and the table's own way to run a file, to 1e-6 in the log gap."""
+    study = Study(run)
+    step_map, _, _ = schedules.trained(study, show_progress=False)
+    tasks = TaskSet(ENV, "test", 32, 0, TINY)
+    noise = np.random.default_rng(0).standard_normal((4, 32))
+    in_torch = study.gaps(step_map, Engine.start(tasks.family, tasks.task, 4), noise).detach().numpy()
+    np.testing.assert_allclose(study.reach(step_map, tasks), in_torch, atol=1e-6)
+    np.testing.assert_allclose(run_policy(load(run.out / POLICY), tasks), in_torch, atol=1e-6)
+
+
+def test_feedback_changes_nothing(run: Args) -> None:
+    """Neither history nor, where it is not read, progress; an open-loop schedule does not read the task, either."""
+    policy, rng = load(run.out / POLICY), np.random.default_rng(0)
+    observations = rng.normal(size=(8, len(feature_names(5)))).astype(np.float32)
+    observations[:, PROGRESS] = rng.random(8)
+    others = observations.copy()
+    others[:, groups(5)["history"]] = rng.normal(size=(8, 25))
+    if run.strategy != "dynamic":
+        others[:, PROGRESS] = rng.random(8)
+    if run.kind == "open-loop":
+        others[:, STATIC] = rng.normal(size=(8, len(STATIC)))
+    np.testing.assert_array_equal(policy(observations), policy(others))
+    assert policy(observations).shape == (8, ActionMap(1, "absolute", run.strategy).size)
+
+
+def test_a_schedule_beats_the_best_tuned_constant(tmp_path: Path) -> None:
+    """Twelve steps on Gaussian designs, from held-out tasks: the whole interval is clear of that of the constant."""
+    gaussian = {"spectrum": "gaussian", "dimension": 16, "horizon": 12}
+    options = tuple(f"{name}:{value}" for name, value in gaussian.items())
+    settings = {"steps": 300, "tasks": 64, "validation_tasks": 64, "validate_every": 100}
+    args = arguments(tmp_path / "run", env_kwargs=options, **settings)
+    schedules.main(args)
+    tasks = TaskSet(ENV, "test", 128, 1, gaussian)
+    names = ("tuned-constant", str(args.out / POLICY))
+    constant, trained = score(tasks, [contender(name) for name in names])["rows"]
+    assert trained["low"] > constant["high"] + 0.1
+    assert trained["diverged"] < 0.1
+
+
+def test_the_same_seed_trains_the_same_map(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        schedules.main(arguments(tmp_path / name, seed=seed))
+    one, two, three = (read_scores(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+@pytest.mark.parametrize("env", ["MetaLearn/Clustering-v0", "MetaLearn/QLearning-v0", "MetaLearn/Mixture-v0"])
+def test_other_families_and_several(tmp_path: Path, env: str) -> None:
+    options = ("horizon:[3,6]", "history:0")
+    args = arguments(tmp_path / "run", kind="static", env=env, env_kwargs=options, steps=4, validate_every=2)
+    schedules.main(args)
+    header = load(args.out / POLICY).header
+    assert (header["horizon"], header["history"], header["env"]) == (6, 0, env)
+
+
+def test_one_over_the_largest_eigenvalue_is_scored_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedules.main(arguments(tmp_path / "run", unit="1/L", test_tasks=16))
+    assert "test tasks: " in capsys.readouterr().out
+    assert not (tmp_path / "run" / POLICY).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"kind": "closed-loop"}, ValueError, "closed-loop"),
+        ({"kind": "static", "strategy": "sometimes"}, ValueError, "sometimes"),
+        ({"strategy": "constant"}, ValueError, "dynamic, not constant"),
+        ({"unit": "metre"}, ValueError, "metre"),
+        ({"unit": "1/L", "kind": "static"}, ValueError, "1/L"),
+        ({"unit": "1/L", "env": "MetaLearn/Clustering-v0", "env_kwargs": ()}, ValueError, "1/L"),
+        ({"env_kwargs": ("action:relative",)}, ValueError, "relative"),
+        ({"env_kwargs": ("bogus:1",)}, TypeError, "bogus"),
+        ({"env": "MetaLearn/NoSuch-v0"}, Exception, "NoSuch"),
+        ({"steps": 0}, ValueError, "steps"),
+        ({"validation_tasks": 3}, ValueError, "tasks"),
+    ],
+)
+def test_what_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str, Any], error: type, named: str) -> None:
+    with pytest.raises(error, match=named):
+        schedules.main(arguments(tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+class Plain(TaskFamily[Any]):
+    """A family that is nothing but that."""
+
+    kind, descriptor_names = "supervised", ()
+    num_parameters = 1
+    sample = start = loss = direction = descriptor = reference_loss = TaskFamily.complete
+
+
+def test_a_family_without_a_loop_is_refused(tmp_path: Path) -> None:
+    env = metalearn_env.register_family("Plain", f"{__name__}:Plain")
+    try:
+        with pytest.raises(ValueError, match="Plain has no inner loop in torch; these have: LinearRegression, Clust"):
+            schedules.main(arguments(tmp_path / "run", env=env, env_kwargs=()))
+    finally:
+        gym.registry.pop(env)
+        FAMILIES.pop("Plain")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten(run: Args) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.out.rglob("*")}
+    with pytest.raises(ValueError, match="holds a run already"):
+        schedules.main(run)
+    assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
