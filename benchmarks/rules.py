@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metalearn_env.commandline import check_writable
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.knowledge import stream
@@ -396,6 +397,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000, help="of each spectrum of quadratics")
     parser.add_argument("--out", type=Path, default=Path("docs/results/rules.md"))
     options = parser.parse_args()
+    check_writable(options.out)
     text = page([(group, *measured(group)) for group in groups(options.tasks)])
     options.out.write_text(text)
     print(text)

@@ -18,6 +18,8 @@ import torch
 
 from agents.schedules import trained
 from agents.studies import Args, Study
+from metalearn_env.commandline import check_writable
+from metalearn_env.measures import final_gaps
 from metalearn_env.policy import load
 from metalearn_env.progress import progress
 from metalearn_env.scoring import TaskSet, score_row
@@ -77,7 +79,7 @@ def beside(args: Args) -> list[str]:
 
 
 def reached(name: str, tasks: TaskSet) -> np.ndarray:
-    return contender(name)[2](tasks)
+    return final_gaps(contender(name).runs(tasks))[0]
 
 
 def studies(steps: int, tasks: int) -> tuple[dict[str, Args], dict[str, Args]]:
@@ -169,6 +171,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results/schedules.md"))
     options = parser.parse_args()
+    check_writable(options.out)
     text = page(options.seeds, options.steps, options.tasks, options.jobs)
     options.out.write_text(text)
     print(text)
