@@ -22,6 +22,7 @@ from metalearn_env.family import HALF, ONE, TINY, Array
 BARRIER = 1e300
 CANCELLATION = 1e-4  # mean squared distance to the centres / to the origin, below which products are not trusted
 MOST_ITERATIONS = 300
+TOGETHER = 6  # iterations that all runs of a problem make side by side; those that need more go on alone
 ELEMENTS = 2**18  # of the largest temporary array, where problems can be cut so
 
 MINUS_TWO = -2.0
@@ -77,7 +78,10 @@ def means(points: Array, own: Array, centres: Array) -> Array:
     """Return the means of the points that the centres own, (..., k, d); the centre itself if it owns none."""
     sums = own @ points
     total = sums[..., -2:-1]
-    return np.where(total > 0.0, sums[..., :-2] / np.maximum(total, ONE, dtype=total.dtype), centres)
+    found: Array = sums[..., :-2] / np.maximum(total, ONE, dtype=total.dtype)
+    if not total.all():
+        np.copyto(found, centres, where=total == 0.0)
+    return found
 
 
 def displacement(points: Array, own: Array, centres: Array) -> Array:
@@ -123,17 +127,24 @@ def search(points: Array, starts: NDArray[np.int64]) -> Array:
     """
     n, runs, k = starts.shape
     centres = points[np.arange(n)[:, None], starts.reshape(n, runs * k), :-2]
-    result, reached, going = centres.copy(), np.empty((n, runs), np.float32), np.arange(n)
-    for _ in range(MOST_ITERATIONS):
-        distance = (_forms(centres) @ points.swapaxes(-1, -2)).reshape(len(going), runs, k, -1)
-        nearest = distance.min(axis=2)
-        moved = means(points, ownership(distance, nearest).reshape(len(going), runs * k, -1), centres)
-        result[going], reached[going] = moved, nearest.sum(axis=-1)
-        changed = (moved != centres).any(axis=(1, 2))
-        if not changed.any():
+    for _ in range(TOGETHER):
+        distance = (_forms(centres) @ points.swapaxes(-1, -2)).reshape(n, runs, k, -1)
+        nearest, before = distance.min(axis=2), centres
+        centres = means(points, ownership(distance, nearest).reshape(n, runs * k, -1), centres)
+    reached, changed = nearest.sum(axis=-1), (centres != before).reshape(n, runs, -1).any(axis=2)
+    centres = centres.reshape(n, runs, k, -1)
+    problem, run = np.nonzero(changed)
+    points, late = points[problem], centres[problem, run]
+    for _ in range(MOST_ITERATIONS - TOGETHER):
+        distance = _forms(late) @ points.swapaxes(-1, -2)
+        nearest = distance.min(axis=1)
+        moved = means(points, ownership(distance, nearest), late)
+        centres[problem, run], reached[problem, run] = moved, nearest.sum(axis=-1)
+        going = (moved != late).any(axis=(1, 2))
+        if not going.any():
             break
-        going, points, centres = going[changed], points[changed], moved[changed]
-    return result.reshape(n, runs, k, -1)[np.arange(n), reached.argmin(axis=1)]
+        problem, run, points, late = problem[going], run[going], points[going], moved[going]
+    return centres[np.arange(n), reached.argmin(axis=1)]
 
 
 def plus_plus(points: Array, uniform: Array) -> NDArray[np.int64]:
