@@ -333,7 +333,7 @@ KMEANS: dict[str, dict[str, Any]] = {
 FINDINGS = """
 ## Where the two differ, and why
 
-What is said here was tried once, on 1000 to 3000 tasks, unless a table above shows it.
+What is said here was tried once, on 400 to 3000 tasks, unless a table above shows it.
 
 * **Dai-Yuan and ABBmin, linear-uniform spectrum: not explained in full.** The earlier numbers are higher; those of
   rules that agree with ours, BB1 among them, are a little higher as well, so that its 400 tasks may have been easy

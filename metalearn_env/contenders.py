@@ -10,8 +10,8 @@ from pathlib import Path
 from metalearn_env.ablations import ABLATIONS, WITHOUT, ablation_run, check_ablation, policy_run
 from metalearn_env.controls import BOUNDS, CONTROLS, rule_run
 from metalearn_env.family import Array
-from metalearn_env.observations import feature_names, groups
-from metalearn_env.policy import Policy, check_features, load
+from metalearn_env.observations import groups
+from metalearn_env.policy import Policy, load
 from metalearn_env.rules import RULES
 from metalearn_env.runs import Run, final_log_gap
 from metalearn_env.scoring import Contender, TaskSet
@@ -90,7 +90,7 @@ def _of_policies(name: str, kind: str, paths: Sequence[str | Path], run: Callabl
 
     def check(task_set: TaskSet) -> None:
         for policy in loaded:
-            check_fits(policy, task_set)
+            policy.check_options(task_set.env_kwargs or {})
 
     return Contender(name, kind, lambda task_set: [run(policy, task_set) for policy in loaded], check=check)
 
@@ -108,17 +108,7 @@ def run_policy(policy: Policy, task_set: TaskSet) -> Array:
     """Return the final log gaps, (n,), of a policy, which is not kept.
 
     Raises:
-        ValueError: see `check_fits`.
+        ValueError: see `Policy.check_options`.
     """
-    check_fits(policy, task_set)
+    policy.check_options(task_set.env_kwargs or {})
     return final_log_gap(task_set.family, task_set.task, task_set.horizon, policy.step_sizes)
-
-
-def check_fits(policy: Policy, task_set: TaskSet) -> None:
-    """Raise ``ValueError`` if the environment is asked for with another action, strategy or history than a policy."""
-    asked = dict(task_set.env_kwargs or {})
-    if "history" in asked:
-        check_features(policy.header["feature_names"], feature_names(asked["history"]))
-    for option in ("action", "strategy"):
-        if asked.get(option, policy.header[option]) != policy.header[option]:
-            raise ValueError(f"the policy was trained with {option}={policy.header[option]!r}, not {asked[option]!r}")
