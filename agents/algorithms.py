@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
+from collections import deque
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from agents.settings import Settings
+from agents.settings import Settings, default
 from metalearn_env.adapters.sb3 import make_sb3_env
 
 ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
@@ -67,21 +67,23 @@ class PairedARS(ARS):
     def evaluate_candidates(
         self, candidate_weights: torch.Tensor, callback: BaseCallback, async_eval: Any = None
     ) -> torch.Tensor:
-        returns, candidate = torch.zeros(len(candidate_weights)), copy.deepcopy(self.policy)
+        returns, candidate, env = torch.zeros(len(candidate_weights)), copy.deepcopy(self.policy), self.env
+        assert env is not None
         seed = int(torch.randint(2**31, ()))
-        self.ep_info_buffer = []
+        self.ep_info_buffer = deque()
         callback.on_rollout_start()
         for index, weights in enumerate(candidate_weights):
             candidate.load_from_vector(weights.numpy())
-            self.env.seed(seed)
-            rewards, lengths = evaluate_policy(
+            env.seed(seed)
+            episodes: Any = evaluate_policy(
                 candidate,
-                self.env,
+                env,
                 self.n_eval_episodes,
                 callback=lambda *_: self._trigger_callback({}, {}, callback, 1),
                 return_episode_rewards=True,
                 warn=False,
             )
+            rewards, lengths = episodes
             returns[index] = sum(rewards) + self.alive_bonus_offset * sum(lengths)
             self._mimic_monitor_wrapper(rewards, lengths)
         callback.on_rollout_end()
@@ -138,9 +140,3 @@ def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Sett
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name} does not take these hyperparameters: {error} ({settings.arguments})") from error
     return model
-
-
-def default(cls: type, name: str) -> Any:
-    """Return the default of an argument of a constructor; None if there is no such argument."""
-    parameter = inspect.signature(cls).parameters.get(name)
-    return None if parameter is None else parameter.default

@@ -67,7 +67,9 @@ class Checkpoint(BaseCallback):
             raise OSError(
                 error.errno,
                 f"{error.strerror}. "
-                + (f"The last whole checkpoint is {kept[-1]}; --resume goes on from it" if kept else "Nothing is saved"),
+                + (
+                    f"The last whole checkpoint is {kept[-1]}; --resume goes on from it" if kept else "Nothing is saved"
+                ),
             ) from error
         kept = checkpoints(self._folder)[-2:]
         for path in (self._folder / CHECKPOINTS).iterdir():
@@ -130,17 +132,18 @@ def last_whole(folder: Path) -> Path:
         ValueError: there is none.
     """
     for path in reversed(checkpoints(folder)):
-        if all(is_whole(part) for part in (path, path.with_suffix(".npz")) if part.exists()):
+        buffer = path.with_suffix(".npz")
+        if is_whole(path, "data") and (not buffer.exists() or is_whole(buffer, "position.npy")):
             return path
         print(f"warning: {path} is not whole; trying the one before", file=sys.stderr)
     raise ValueError(f"{folder} holds no checkpoint to resume from; begin the run without --resume")
 
 
-def is_whole(path: Path) -> bool:
-    """Return whether a zip file is whole."""
+def is_whole(path: Path, member: str) -> bool:
+    """Return whether a zip file is whole; one that is cut short may still be read as a zip file within it."""
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
+            return member in file.namelist() and file.testzip() is None
     except (zipfile.BadZipFile, OSError):
         return False
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,7 @@ def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
         if name not in known:
             raise ValueError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(sorted(known))}")
         _check_value(name, value)
+        _check_type(name, value, default(cls, name))
     arguments = {name: value for name, value in given.items() if name not in OF_A_RUN}
     policy = given.get("policy", "MlpPolicy")
     _check_policy(cls, policy, arguments.get("policy_kwargs", {}))
@@ -163,6 +164,12 @@ def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
         normalize,
         arguments,
     )
+
+
+def default(cls: type, name: str) -> Any:
+    """Return the default of an argument of a constructor; None if there is no such argument."""
+    parameter = inspect.signature(cls).parameters.get(name)
+    return None if parameter is None else parameter.default
 
 
 def known_names(cls: type[BaseAlgorithm]) -> set[str]:
@@ -184,6 +191,18 @@ def _check_value(name: str, value: Any) -> None:
         raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
     elif name.endswith("_kwargs") and not isinstance(value, (Mapping, type(None))):
         raise ValueError(f"{name} is a mapping such as {{net_arch: [64, 64]}}, not {value!r}; code is not run")
+
+
+def _check_type(name: str, value: Any, usual: Any) -> None:
+    """Raise ``ValueError`` unless a value is a number, or a truth value, where the default is one."""
+    if isinstance(usual, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(usual, (int, float)) and not isinstance(value, list):
+        fits = is_number(value) or name in SCHEDULED
+    else:
+        return
+    if not fits:
+        raise ValueError(f"{name} is a {'truth value' if isinstance(usual, bool) else 'number'}, not {value!r}")
 
 
 def _linear(name: str, text: str) -> float:

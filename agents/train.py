@@ -21,10 +21,10 @@ import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
 
-from agents.algorithms import algorithm, default, make_env, new_model
+from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import export, versions
-from agents.settings import FOLDER, Settings, override, read, settings
+from agents.settings import FOLDER, Settings, default, override, read, settings
 from agents.training import BEST, POLICY, RUN, Logs, ProgressBar, Validation, is_recurrent, new_logger
 from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names

@@ -75,7 +75,7 @@ class Logs(BaseCallback):
             self._write()
 
     def _write(self) -> None:
-        self.model.dump_logs()  # type: ignore[attr-defined]
+        self.model.dump_logs()
         self._written = self.num_timesteps
 
 
