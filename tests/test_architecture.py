@@ -17,7 +17,7 @@ NAME = "metalearn_env"
 
 TOLD = ("spectral", "momentum", "streaming", "centres", "visits", "entries")  # rules that are told of the task
 
-#: A new module is given its floor here. Files of a folder live on its floor if they have none, and see its ``__init__``.
+#: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
     **dict.fromkeys(
         ["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "scoring.formatting"], 0
