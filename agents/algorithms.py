@@ -90,7 +90,7 @@ class PairedARS(ARS):
         return returns
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        super()._update_current_progress_remaining(num_timesteps, self._total_timesteps)
+        self._current_progress_remaining = 1.0 - num_timesteps / self._total_timesteps
 
 
 def algorithm(name: str) -> Algorithm:

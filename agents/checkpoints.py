@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 
-from metalearn_env.policy import write_whole
+from metalearn_env.files import write_whole
 
 CHECKPOINTS = "checkpoints"
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")

@@ -27,8 +27,8 @@ from agents.export import export, versions
 from agents.settings import FOLDER, Settings, default, override, read, settings
 from agents.training import BEST, POLICY, RUN, Logs, ProgressBar, Validation, is_recurrent, new_logger
 from metalearn_env.commandline import key_value, run
+from metalearn_env.files import write_whole
 from metalearn_env.observations import feature_names
-from metalearn_env.policy import write_whole
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 

@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from agents.checkpoints import save_agent
 from agents.export import export
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.policy import driven, load
+from metalearn_env.policy import load
 from metalearn_env.rules import Rule
 from metalearn_env.scoring import TaskSet, final_log_gap
-from metalearn_env.statistics import interquartile_mean
+from metalearn_env.scoring.statistics import interquartile_mean
 
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"

@@ -8,9 +8,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,9 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
 from metalearn_env.actions import ActionMap
+from metalearn_env.driving import check_features, driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.observations import Observer, feature_names
+from metalearn_env.files import write_whole
+from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 
 FORMAT = "metalearn_env policy 1"
@@ -35,7 +35,6 @@ ACTIVATIONS = ("tanh", "relu")
 OUTPUTS = ("clip", "tanh")
 
 Floats = NDArray[np.floating[Any]]
-Act = Callable[[NDArray[Any]], NDArray[Any]]  # flat observations of n tasks -> actions
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,51 +130,6 @@ class Policy:
         write_whole(Path(path), serialised(tensors, {"format": FORMAT, "policy": json.dumps(self.header)}))
 
 
-def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Array]:
-    """Yield a step size, (n,), for every inner step of the engine's episodes, as an agent's actions say.
-
-    Args:
-        act: what gives the actions, asked at every decision in turn.
-        header: ``history``, ``action``, ``strategy`` and ``feature_names``, as of a `Policy`.
-        engine: n episodes at their start.
-
-    Raises:
-        ValueError: the features are other ones than this version observes.
-    """
-    n = len(engine.t)
-    check_features(header["feature_names"], feature_names(header["history"]))
-    actions, rows = ActionMap(n, header["action"], header["strategy"]), np.arange(n)
-    observer, noise = Observer(n, header["history"]), np.random.default_rng(0)
-    actions.begin(engine, rows)
-    observer.begin(engine, rows)
-    while True:
-        draw = noise.standard_normal(n) if header["strategy"] == "random" else None
-        step = actions.step_size(actions.parse(act(observer.observation()), n), engine, draw)
-        yield step
-        while header["strategy"] == "constant":
-            yield step
-        observer.update(engine)
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under another name first, so that at ``path`` there is all of it or what was there before.
-
-    Raises:
-        OSError: it cannot be written, with the reason (such as a full disk).
-    """
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
-
-
 def load(name: str | Path) -> Policy:
     """Load a shipped policy by its name, or any by its path.
 
@@ -230,9 +184,3 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     outputs = sum(actions.choices) if actions.choices else actions.size
     if width != outputs:
         raise ValueError(f"{header['action']} {header['strategy']} actions take {outputs} outputs, not {width}")
-
-
-def check_features(theirs: Any, ours: Any) -> None:
-    """Raise ``ValueError`` with both lists unless a policy's feature names are those of the environment."""
-    if list(theirs) != list(ours):
-        raise ValueError(f"the policy was trained on the features\n  {list(theirs)}\nbut these are\n  {list(ours)}")

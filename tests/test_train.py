@@ -32,7 +32,7 @@ from agents.training import POLICY, RUN, read_returns, read_scores
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, score
+from metalearn_env.scoring.table import contender, score
 
 ROOT = Path(__file__).parent.parent
 ENV = "MetaLearn/LinearRegression-v0"
