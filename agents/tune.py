@@ -1,8 +1,8 @@
 """Search hyperparameters: ``python -m agents.tune --algo ppo --env MetaLearn/QLearning-v0 --out runs/tuned``.
 
 Every trial is a run of `agents.train` in ``OUT/trials``, scored on validation tasks at its end, and ended early where
-it is behind the median of the trials before it. The study is kept in ``OUT/study.db`` (SQLite): the same command goes on
-with a study that was killed, and what was being tried is tried again. One process works on a study at a time.
+it is behind the median of the trials before it. The study is kept in ``OUT/study.db`` (SQLite): the same command goes
+on with a study that was killed, and what was being tried is tried again. One process works on a study at a time.
 ``OUT/trials.csv`` and ``trials.md`` have the table of all trials, ``OUT/ALGO.yml`` the best, for
 ``agents.train --conf-file`` and rl-zoo. No test task is met.
 """

@@ -79,7 +79,7 @@ def test_a_study_that_is_through_is_not_done_again(studied: Any) -> None:
 
 
 def test_a_study_does_not_go_on_with_other_options(studied: Any) -> None:
-    with pytest.raises(ValueError, match="other options: .*steps"):
+    with pytest.raises(ValueError, match=r"other options: .*steps"):
         tune.main(replace(studied, steps=960))
     with pytest.raises(ValueError, match="holds a study of ppo on"):
         tune.main(replace(studied, algo="a2c", hyperparams=()))
