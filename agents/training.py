@@ -20,6 +20,7 @@ from agents.export import export
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
+from metalearn_env.files import write_whole
 from metalearn_env.policy import load
 from metalearn_env.rules import Rule
 from metalearn_env.scoring import TaskSet, final_log_gap
@@ -116,8 +117,7 @@ class Validation(BaseCallback):
     def _on_training_start(self) -> None:
         """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
         kept = [row for row in read_scores(self._folder) if row[0] <= self.num_timesteps]
-        with (self._folder / SCORES).open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
+        write_whole(self._folder / SCORES, "".join(f"{steps},{iqm}\n" for steps, iqm in kept).encode())
         self._next = kept[-1][0] + self._every if kept else 0
         self._best = max([self._best, *(iqm for _, iqm in kept)])
 

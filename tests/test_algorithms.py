@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -228,6 +231,17 @@ def test_the_files_are_in_the_format_of_rl_zoo(name: str) -> None:
         assert not any(isinstance(value, str) and "(" in value for value in given.values())
         assert "activation_fn" not in given.get("policy_kwargs", {})
         assert given.get("env_kwargs", {}).get("action") == ("discrete" if name in ("dqn", "qrdqn") else None)
+
+
+@pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 does not install beside constraints.txt")
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_rl_zoo_trains_with_the_files(name: str, tmp_path: Path) -> None:
+    small = ["n_eval_episodes:2", "n_delta:2", "n_top:2"] if name == "ars" else ["n_envs:2", "batch_size:4"]
+    small = [text for text in small if text.partition(":")[0] in known_names(algorithm(name).cls)]
+    line = [sys.executable, "-m", "rl_zoo3.train", "--algo", name, "--env", ENV, "--gym-packages", "metalearn_env"]
+    line += ["--conf-file", str(FOLDER / f"{name}.yml"), "-n", "200", "--eval-freq", "-1", "-f", str(tmp_path)]
+    subprocess.run([*line, "--hyperparams", *small], check=True, capture_output=True, timeout=200)
+    assert list(tmp_path.rglob("*.zip"))
 
 
 def test_there_is_a_file_for_each_algorithm() -> None:

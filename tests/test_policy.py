@@ -53,6 +53,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path, action: str, strategy: str) -> 
     assert load(str(path)).header["seed"] == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_leaves_the_policy_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    untrained().save(path)
+    (tmp_path / "mine.safetensors.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot write .*mine\.safetensors: No space left"):
+        untrained(seed=1).save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.safetensors"]
+    assert load(path).header["seed"] == 0
+
+
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     path = tmp_path / "mine.safetensors"

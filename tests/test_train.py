@@ -247,8 +247,9 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path, finished: Any, name: st
 
 
 def test_an_agent_learns(tmp_path: Path) -> None:
-    """In two dimensions, from held-out tasks: better than the best tuned constant step, and than chance."""
-    settings = {"n_envs": 64, "n_epochs": 6, "learning_rate": "lin_3e-3", "policy_kwargs": {"net_arch": [32, 32]}}
+    """In two dimensions, on held-out tasks: better than the constant step that is best in hindsight."""
+    settings: dict[str, Any] = {"n_envs": 64, "n_epochs": 6, "learning_rate": "lin_3e-3"}
+    settings["policy_kwargs"] = {"net_arch": [32, 32], "log_std_init": -1.7}
     args = arguments(tmp_path / "run", {**SMALL, **settings}, steps=60_000)
     train.main(replace(args, validation_tasks=64, validate_every=15_000, checkpoint_every=60_000))
     tasks = TaskSet(ENV, "test", 128, 1, TINY)
@@ -258,7 +259,7 @@ def test_an_agent_learns(tmp_path: Path) -> None:
     before, constant, trained = score(tasks, [contender(name) for name in names])["rows"]
     assert trained["low"] > constant["high"]
     assert trained["low"] > before["high"]
-    assert trained["iqm"] > 0.05
+    assert trained["low"] > 0.0, trained  # which is S of that constant step
     assert trained["diverged"] == 0.0
 
 
