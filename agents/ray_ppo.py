@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -29,11 +30,10 @@ import agents
 import metalearn_env
 from metalearn_env.policy import Policy
 
-MODULE = "default_policy"
 OBJECT_STORE = 256 * 2**20  # bytes; a batch of an update takes a few MB
 
 
-class Perceptron(DefaultPPOTorchRLModule):  # type: ignore[misc]
+class Perceptron(DefaultPPOTorchRLModule):
     """RLlib's perceptrons, one for actions and one for values, that begins with small actions."""
 
     def setup(self) -> None:
@@ -45,14 +45,26 @@ class Perceptron(DefaultPPOTorchRLModule):  # type: ignore[misc]
                 self.pi.log_std.fill_(self.model_config["log_std"])
 
 
+def perceptron(env: gym.Env[Any, Any], width: int, log_std: float) -> RLModuleSpec:
+    """Return what an agent is made of: two hidden layers of tanh units, and for boxes a standard deviation."""
+    model = DefaultModelConfig(
+        fcnet_hiddens=[width, width],
+        fcnet_activation="tanh",
+        free_log_std=isinstance(env.action_space, gym.spaces.Box),
+        vf_share_layers=False,
+    )
+    return RLModuleSpec(
+        Perceptron, env.observation_space, env.action_space, model_config={**asdict(model), "log_std": log_std}
+    )
+
+
 def linear_layers(part: torch.nn.Module) -> list[torch.nn.Linear]:
     """Return the linear layers of a part of a module, in the order in which they are applied."""
     return [layer for layer in part.modules() if isinstance(layer, torch.nn.Linear)]
 
 
-def export(algorithm: PPO, header: dict[str, Any]) -> Policy:
+def export(module: Perceptron, header: dict[str, Any]) -> Policy:
     """Return the actor as a `Policy`: its most likely action, observation by observation."""
-    module = algorithm.get_module(MODULE)
     layers = tuple(
         (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
         for layer in [*linear_layers(module.encoder.actor_encoder), *linear_layers(module.pi)]
@@ -69,13 +81,7 @@ def new_algorithm(args: Any, options: dict[str, Any], seed: int) -> PPO:
         seed: of weights, actions and tasks.
     """
     env_id = args.env if ":" in args.env else f"metalearn_env:{args.env}"  # a worker knows no ids but by their package
-    boxed = isinstance(gym.make(env_id, **options).action_space, gym.spaces.Box)
-    model = DefaultModelConfig(
-        fcnet_hiddens=[args.width, args.width],
-        fcnet_activation="tanh",
-        free_log_std=boxed,
-        vf_share_layers=False,
-    )
+    env = gym.make(env_id, **options)
     config = (
         PPOConfig()
         .environment(env_id, env_config=options, normalize_actions=False, clip_actions=True)
@@ -85,7 +91,8 @@ def new_algorithm(args: Any, options: dict[str, Any], seed: int) -> PPO:
             gym_env_vectorize_mode="vector_entry_point",
         )
         .callbacks(on_environment_created=partial(_seed_worker, seed))
-        .rl_module(rl_module_spec=RLModuleSpec(Perceptron, model_config={**asdict(model), "log_std": args.log_std}))
+        .fault_tolerance(restart_failed_env_runners=args.ray_address is not None)
+        .rl_module(rl_module_spec=perceptron(env, args.width, args.log_std))
         .training(
             lr=[[0, args.learning_rate], [args.steps, 0.0]],
             gamma=args.gamma,
@@ -107,7 +114,7 @@ def new_algorithm(args: Any, options: dict[str, Any], seed: int) -> PPO:
 
 
 def _seed_worker(seed: int, *, env: Any, env_context: Any, **_: Any) -> None:
-    """Give the rows of each worker tasks of their own. (RLlib's seeds of workers are neighbours, as are those of rows.)"""
+    """Give each worker's rows tasks of their own: RLlib's seeds of workers are neighbours, as are those of rows."""
     tasks, actions = np.random.SeedSequence([seed, env_context.worker_index]).generate_state(2)
     env.reset(seed=int(tasks))
     torch.manual_seed(int(actions))
@@ -116,6 +123,7 @@ def _seed_worker(seed: int, *, env: Any, env_context: Any, **_: Any) -> None:
 @contextmanager
 def cluster(address: str | None, workers: int) -> Iterator[None]:
     """Connect to a cluster, which is given the code of the checkout; None: to one of this process, gone with it."""
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     if address is None:
         ray.init(
             "local",

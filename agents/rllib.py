@@ -2,9 +2,9 @@
 
 ``python -m agents.rllib --env MetaLearn/Mixture-v0 --steps 1_000_000 --out runs/ray``
 
-The learner runs here, the environments in ``--workers`` processes: those of a Ray that begins and ends with the command,
-or of the cluster at ``--ray-address``. RLlib pins Gymnasium to a version of its own, so that it wants a virtual environment
-of its own: ``pip install ".[distributed]"``.
+The learner runs here, the environments in ``--workers`` processes: those of a Ray that begins and ends with the
+command, or of the cluster at ``--ray-address``. RLlib pins Gymnasium to a version of its own, so that it wants a
+virtual environment of its own: ``pip install ".[distributed]"``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WHOLE_NUMBERS = (
     *("steps", "num_envs", "n_steps", "batch_size", "n_epochs", "width", "checkpoint_every", "validate_every"),
     "workers",
 )
-MAY_CHANGE = {"out", "resume", "ray_address"}
+MAY_CHANGE = {"out", "resume", "steps", "ray_address"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Args:
     resume: bool = False
     """go on with the run in --out from its last checkpoint"""
     ray_address: str | None = None
-    """of a cluster, as host:port or ray://host:port; default: this machine alone"""
+    """of a cluster, as host:port; its token, if it has one, is $RAY_AUTH_TOKEN; default: this machine alone"""
     workers: int = 2
     """processes that play"""
     checkpoint_every: int = 100_000
@@ -99,7 +99,7 @@ def main(args: Args) -> None:
     Raises:
         ImportError: there is no ray here.
         ValueError, TypeError: an option that cannot be honoured; nothing has been written.
-        SystemExit: training was interrupted; all of it is in the last checkpoint.
+        KeyboardInterrupt: training was interrupted; all of it is in the last checkpoint.
     """
     from agents.ray_ppo import cluster, new_algorithm
 
@@ -117,7 +117,7 @@ def main(args: Args) -> None:
         done = Training(algorithm, args, validation, policy).run(done, interrupt)
         algorithm.stop()
     if done < args.steps:
-        raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}")
+        raise KeyboardInterrupt
     print(f"best policy on validation tasks: {args.out / POLICY}")
 
 
@@ -190,7 +190,7 @@ class Training:
     def _policy(self, done: int) -> Policy:
         from agents.ray_ppo import export
 
-        return export(self._algorithm, {**self._header, "steps": done})
+        return export(self._algorithm.get_module(), {**self._header, "steps": done})
 
     def _save(self, done: int) -> None:
         """Save all there is of the agent: each checkpoint is whole or absent, and the two last are kept."""
@@ -207,21 +207,28 @@ def check_run(args: Args) -> dict[str, Any]:
     """Return what is recorded of the run to be resumed, or what is to be recorded of a new one.
 
     Raises:
-        ValueError: an option out of its range, or the folder holds a run already, or, to be resumed, none that was begun
-            with the same options.
+        ValueError: an option out of its range, or the folder holds a run already, or, to be resumed, none that was
+            begun with the same options.
     """
     for name in WHOLE_NUMBERS:
         as_integer(name, getattr(args, name), minimum=1)
     as_integer("seed", args.seed, minimum=0)
     if args.num_envs % args.workers:
-        raise ValueError(f"every worker has as many rows: num_envs is a multiple of {args.workers}, not {args.num_envs}")
+        raise ValueError(
+            f"every worker has as many rows: num_envs is a multiple of {args.workers}, not {args.num_envs}"
+        )
     if args.batch_size > args.num_envs * args.n_steps:
         raise ValueError(f"batch_size is at most num_envs * n_steps = {args.num_envs * args.n_steps}")
     begun, asked = checkpoints(args.out), json.loads(json.dumps(asdict(args), default=str))
     if not args.resume:
         if begun:
             raise ValueError(f"{args.out} holds a run already; give another --out, or --resume it")
-        return {**asked, "command": f"python -m agents.rllib {shlex.join(sys.argv[1:])}", "algo": "ppo", "resumed_at": []}
+        return {
+            **asked,
+            "command": f"python -m agents.rllib {shlex.join(sys.argv[1:])}",
+            "algo": "ppo",
+            "resumed_at": [],
+        }
     if not begun:
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
     recorded: dict[str, Any] = json.loads((args.out / RUN).read_text())
@@ -275,4 +282,4 @@ def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(arguments), "interrupted; --resume goes on from the last checkpoint"))

@@ -1,11 +1,11 @@
 """PPO in one file, after CleanRL: torch alone, on the native vector environment, with nothing between the two.
 
-python examples/04_cleanrl_ppo.py --steps 1_000_000 --out policy.safetensors
+python examples/04_cleanrl_ppo.py --out policy.safetensors
 
-The agent is saved as a policy file, which NumPy runs, and scored on validation tasks, where S is 0 for the best constant
-step size in hindsight for each very task, and 1 for the exact limit. That command, in MINUTES on one core, ends with
-
-TABLE
+The agent is saved as a policy file, which NumPy runs, and scored on validation tasks, where S is 0 for the best
+constant step size in hindsight for each very task, and 1 for the exact limit. After 3 million steps, 70 seconds on one
+core, the interquartile mean of S is 0.47 [0.39, 0.57]; the best constant step size for all tasks (tuned-constant) has
+-0.07 [-0.09, -0.06], and the rule of Barzilai and Borwein (bb1) 0.47 [0.38, 0.56]. After 1 million it is 0.38.
 
 Source of the algorithm: Schulman et al. 2017, arXiv:1707.06347; of its details: Huang et al. 2022, "The 37
 implementation details of proximal policy optimization".
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
-import numpy as np
 import torch
 import tyro
 from gymnasium.vector import AutoresetMode
@@ -32,7 +31,7 @@ from metalearn_env.table import contender, formatted, score
 class Args:
     env: str = "metalearn_env:MetaLearn/LinearRegression-v0"
     """id of the environment"""
-    steps: int = 1_000_000
+    steps: int = 3_000_000
     """environment steps in all"""
     seed: int = 0
     """of tasks, weights and actions"""
@@ -157,7 +156,9 @@ def train(args: Args) -> Policy:
     updates = -(-args.steps // per_update)
     for update in range(updates):
         optimiser.param_groups[0]["lr"] = args.learning_rate * (1.0 - update / updates)
-        (observations, actions, log_probs, values, rewards, dones), observation = collect(envs, agent, observation, args)
+        (observations, actions, log_probs, values, rewards, dones), observation = collect(
+            envs, agent, observation, args
+        )
         with torch.no_grad():
             advantage = advantages(values, rewards, dones, agent.value(observation), args)
         data = [part.flatten(0, 1) for part in (observations, actions, log_probs, advantage, advantage + values)]
