@@ -127,7 +127,7 @@ def cluster(address: str | None, workers: int) -> Iterator[None]:
     if address is None:
         ray.init(
             "local",
-            num_cpus=workers + 1,
+            num_cpus=workers,
             object_store_memory=OBJECT_STORE,
             include_dashboard=False,
             log_to_driver=False,

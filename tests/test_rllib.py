@@ -36,6 +36,8 @@ ENV = "MetaLearn/LinearRegression-v0"
 TINY = ("spectrum:log-uniform", "dimension:2", "conditioning:10", "horizon:10")
 SMALL = {"num_envs": 32, "n_steps": 20, "batch_size": 160, "n_epochs": 2, "width": 8, "validation_tasks": 16}
 MARK = "METALEARN_ENV_TEST"  # an environment variable, by which processes that were left behind are known
+#: A token for clusters of our own, which Ray would else write to the user's home, and no reports over the net.
+RAY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 ray_is_here = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not ray_is_here, reason="ray is not installed: pip install 'metalearn-env[distributed]'")
@@ -77,13 +79,9 @@ def _marked(mark: bytes) -> Iterator[str]:
 def start(tmp_path: Path) -> Iterator[Callable[[list[str]], subprocess.Popen[str]]]:
     """Return a function that starts a command in a process group of its own; none outlives the test."""
     begun: list[subprocess.Popen[str]] = []
-    shared = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }  # else Ray writes one to the user's home
 
     def begin(line: list[str]) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **shared, MARK: str(tmp_path)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **RAY, MARK: str(tmp_path)}
         with (tmp_path / f"log-{len(begun)}").open("w") as log:
             process = subprocess.Popen(
                 line, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
