@@ -15,7 +15,7 @@ from tqdm import tqdm
 from agents.training import CHECKPOINTS, POLICY, SCORES, mean_score, new_logger, read_scores
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import run_policy
+from metalearn_env.scoring.table import run_policy
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.ppo import PPO

@@ -24,7 +24,7 @@ from torch.distributions import Normal
 
 from metalearn_env.policy import Policy
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, formatted, score
+from metalearn_env.scoring.table import contender, formatted, score
 
 
 @dataclass(frozen=True)

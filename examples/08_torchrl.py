@@ -23,7 +23,7 @@ from torchrl.objectives.value import GAE
 
 from metalearn_env.policy import Policy
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, formatted, score
+from metalearn_env.scoring.table import contender, formatted, score
 
 
 @dataclass(frozen=True)
