@@ -36,8 +36,14 @@ ENV = "MetaLearn/LinearRegression-v0"
 TINY = ("spectrum:log-uniform", "dimension:2", "conditioning:10", "horizon:10")
 SMALL = {"num_envs": 32, "n_steps": 20, "batch_size": 160, "n_epochs": 2, "width": 8, "validation_tasks": 16}
 MARK = "METALEARN_ENV_TEST"  # an environment variable, by which processes that were left behind are known
-#: A token for clusters of our own, which Ray would else write to the user's home, and no reports over the net.
-RAY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+#: A token for clusters of our own, which Ray would else write to the user's home; no reports over the net; and workers
+#: that do not wait until a busy machine is idle, as those of Ray do.
+RAY = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+}
 
 ray_is_here = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not ray_is_here, reason="ray is not installed: pip install 'metalearn-env[distributed]'")
