@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
 from agents.training import CHECKPOINTS, POLICY, SCORES, mean_score, new_logger, read_scores
@@ -50,10 +51,17 @@ class Training:
 
     def run(self, done: int, interrupt: Interrupt) -> int:
         """Train from ``done`` steps on, until all are done or the user interrupts; return how many are."""
-        args, logger = self._args, new_logger(self._args.out, done)
-        bar = tqdm(total=args.steps, initial=done, desc="training", unit="step", unit_scale=True)
-        keep_scores(args.out, done)
-        saved = scored = done
+        keep_scores(self._args.out, done)
+        logger = new_logger(self._args.out, done)
+        bar = tqdm(total=self._args.steps, initial=done, desc="training", unit="step", unit_scale=True)
+        try:
+            return self._loop(done, interrupt, logger, bar)
+        finally:
+            bar.close()
+            logger.close()
+
+    def _loop(self, done: int, interrupt: Interrupt, logger: Logger, bar: Any) -> int:
+        args, saved, scored = self._args, done, done
         if not done:
             self._save(done)
             self._score(done)
@@ -73,8 +81,6 @@ class Training:
             if ending or done >= saved + args.checkpoint_every:
                 self._save(done)
                 saved = done
-        bar.close()
-        logger.close()
         return done
 
     def _score(self, done: int) -> None:

@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ WHOLE_NUMBERS = (
     *("steps", "num_envs", "n_steps", "batch_size", "n_epochs", "width", "checkpoint_every", "validate_every"),
     "workers",
 )
+SHARES = ("learning_rate", "gamma", "gae_lambda")
 MAY_CHANGE = {"out", "resume", "steps", "ray_address"}
 
 
@@ -123,6 +125,9 @@ def check_run(args: Args) -> dict[str, Any]:
     for name in WHOLE_NUMBERS:
         as_integer(name, getattr(args, name), minimum=1)
     as_integer("seed", args.seed, minimum=0)
+    for name in SHARES:
+        if not 0.0 <= getattr(args, name) <= 1.0:
+            raise ValueError(f"{name} is between 0 and 1, not {getattr(args, name)}")
     if args.num_envs % args.workers:
         raise ValueError(
             f"every worker has as many rows: num_envs is a multiple of {args.workers}, not {args.num_envs}"
@@ -157,9 +162,9 @@ def stream_seed(seed: int, done: int) -> int:
 
 def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what the policy file says of itself."""
-    import ray
-
     env = gym.make(record["env"], **options).unwrapped
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        raise ValueError(f"a policy takes flat observations, not a {type(env.observation_space).__name__}")
     session = env.get_wrapper_attr("session")
     return {
         "env": record["env"],
@@ -173,7 +178,7 @@ def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         "command": record["command"],
         "resumed_at": record["resumed_at"],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {**versions(), "ray": ray.__version__},
+        "versions": {**versions(), "ray": metadata.version("ray")},
     }
 
 

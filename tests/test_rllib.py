@@ -213,6 +213,7 @@ def free_port() -> int:
         ({"workers": 3}, "num_envs is a multiple of 3"),
         ({"batch_size": 641}, "batch_size is at most"),
         ({"steps": 0}, "steps"),
+        ({"gamma": 1.5}, "gamma is between 0 and 1"),
         ({"resume": True}, "no checkpoint"),
     ],
 )
@@ -220,6 +221,11 @@ def test_a_run_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any]
     with pytest.raises(ValueError, match=words):
         rllib.check_run(arguments(tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
+
+
+def test_observations_that_a_policy_cannot_take_are_refused() -> None:
+    with pytest.raises(ValueError, match="flat observations, not a Dict"):
+        rllib.header({"env": ENV}, {"observation": "dict"})
 
 
 def test_a_run_does_not_go_on_with_other_options(tmp_path: Path) -> None:
