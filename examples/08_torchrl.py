@@ -38,14 +38,12 @@ class Args:
 
 def main(args: Args) -> None:
     torch.manual_seed(args.seed)
-    # TorchRL resets the rows that have ended by itself, with a mask.
-    envs = gym.make_vec(args.env, num_envs=args.num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    envs = gym.make_vec(args.env, num_envs=args.num_envs, autoreset_mode=AutoresetMode.DISABLED)  # TorchRL resets rows
     env = GymWrapper(envs)
     env.set_seed(args.seed)
-    actor_net, critic_net = (
-        MLP(len(envs.feature_names), 1, num_cells=[64, 64], activation_class=nn.Tanh) for _ in "ac"
-    )
-    gaussian = nn.Sequential(actor_net, AddStateIndependentNormalScale(1, init_value=-1.7))
+    width, hidden = len(envs.feature_names), {"num_cells": [64, 64], "activation_class": nn.Tanh}
+    actor_net, critic_net = MLP(width, 1, **hidden), MLP(width, 1, **hidden)
+    gaussian = nn.Sequential(actor_net, AddStateIndependentNormalScale(1, init_value=-1.7))  # log of the first spread
     module = TensorDictModule(gaussian, ["observation"], ["loc", "scale"])
     actor = ProbabilisticActor(module, ["loc", "scale"], distribution_class=IndependentNormal, return_log_prob=True)
     critic = ValueOperator(critic_net, ["observation"])
@@ -55,7 +53,7 @@ def main(args: Args) -> None:
     updates = -(-args.steps // frames)
     optimiser = torch.optim.Adam(loss.parameters(), lr=1e-3, eps=1e-5)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, updates)
-    total, later = updates * frames, {"auto_register_policy_transforms": False}  # of recurrent policies
+    total, later = updates * frames, {"auto_register_policy_transforms": False}  # they are for recurrent policies
     for count, batch in enumerate(Collector(env, actor, frames_per_batch=frames, total_frames=total, **later), 1):
         data = advantage(batch).detach().reshape(-1)
         for rows in [rows for _ in range(6) for rows in torch.randperm(frames).split(1600)]:
@@ -70,9 +68,8 @@ def main(args: Args) -> None:
 
     actions = envs.session.actions
     header = {"action": actions.action, "strategy": actions.strategy, "history": envs.session.history}
-    linear = [layer for layer in actor_net if isinstance(layer, nn.Linear)]
-    layers = tuple((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in linear)
-    Policy(layers, {**header, "feature_names": list(envs.feature_names)}).save(args.out)
+    layers = [(la.weight.detach().numpy(), la.bias.detach().numpy()) for la in actor_net if isinstance(la, nn.Linear)]
+    Policy(tuple(layers), {**header, "feature_names": list(envs.feature_names)}).save(args.out)
     names = ("tuned-constant", "oracle-constant", "bb1", str(args.out), "limit")
     print(formatted(score(TaskSet(args.env, "validation", args.tasks), [contender(name) for name in names])))
 
