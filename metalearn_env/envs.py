@@ -44,10 +44,11 @@ class StepSizeEnv(gym.Env[Any, Any]):
     raises `ValueError`.
 
     ## Observation Space
-    `Box(float32)` of 13 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
-    kind of the task and its descriptors; progress t / T and log10 T; of each of the last `history` inner steps, the
-    logs of the ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature
-    number. All are free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
+    `Box(float32)` of 16 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
+    kind of the task and its descriptors; progress t / T and log10 T; log10 of the step size over the task's unit, of
+    the signal and of |direction| over their first values; of each of the last `history` inner steps, the logs of the
+    ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature number. All are
+    free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
 
     ## Rewards
     `reward="log"` (default): log gap before the step minus log gap after it, with gap = loss - reference loss.
@@ -58,7 +59,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     ## Starting State
     A new task at its start. The step size to start from is the task's natural unit, as it shows at t = 0; in the train
-    split times 10^U(-2, 2), unless `strategy="constant"`.
+    split times 10^U(-x, x), x being `first_step_decades`.
 
     ## Episode End
     `terminated` when the horizon is reached (it is part of the problem, and observed), or when the gap exceeds 1e6
@@ -80,6 +81,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
     * `history`: inner steps in the observation. Default 5.
     * `action`, `strategy`, `observation`, `reward`: as above.
+    * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, and agents that need not be ready
+      for anything else learn more.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.
     * of one family, every option that it has, such as `spectrum`, `batch_size` and `dataset` of
       `metalearn_env.families.linear_regression.LinearRegression`.

@@ -5,7 +5,8 @@ group      features
 =========  ==========================================================================================================
 task       kind of the task, one-hot (3); its descriptors, padded to 8
 progress   t / T; log10 T
-history    for each of the last H inner steps, newest first (zero before the episode began), natural logs of
+history    log10 of step size / the task's unit, signal / first signal, |d| / first |d|;
+           for each of the last H inner steps, newest first (zero before the episode began), natural logs of
            signal_ratio      signal / signal before the step
            step_ratio        step size / step size before it
            norm_ratio        |d| / |d before|
@@ -30,11 +31,14 @@ from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY
 
 Observation = Literal["flat", "dict"]
 
+LEVELS = ("log10_step", "log10_signal", "log10_norm")  # since the start
 STEP_FEATURES = ("signal_ratio", "step_ratio", "norm_ratio", "cosine", "curvature")
 LOG_BOUND = 5.0
-DESCRIPTOR_BOUND = 10.0
+DESCRIPTOR_BOUND = 10.0  # of levels, too
 NUM_TASK = len(KINDS) + MAX_DESCRIPTORS
 NUM_STATIC = NUM_TASK + 2
+NUM_LEVELS = len(LEVELS)
+PER_DECADE = 1.0 / np.log(10.0)
 
 
 def check_observation(observation: str) -> None:
@@ -51,7 +55,7 @@ def feature_names(history: int) -> tuple[str, ...]:
     """
     task = [f"kind_{kind}" for kind in KINDS] + [f"descriptor_{index}" for index in range(MAX_DESCRIPTORS)]
     past = [f"{name}[-{age}]" for age in range(1, history + 1) for name in STEP_FEATURES]
-    return (*task, "progress", "log10_horizon", *past)
+    return (*task, "progress", "log10_horizon", *LEVELS, *past)
 
 
 def bounds(history: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -60,14 +64,15 @@ def bounds(history: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     step_low[3], step_high[3] = -1.0, 1.0
     static_low = [0.0] * len(KINDS) + [-DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [0.0, 0.0]
     static_high = [1.0] * len(KINDS) + [DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [1.0, DESCRIPTOR_BOUND]
-    low = np.concatenate([static_low, np.tile(step_low, history)])
-    high = np.concatenate([static_high, np.tile(step_high, history)])
+    level = np.full(NUM_LEVELS, DESCRIPTOR_BOUND)
+    low = np.concatenate([static_low, -level, np.tile(step_low, history)])
+    high = np.concatenate([static_high, level, np.tile(step_high, history)])
     return low.astype(np.float32), high.astype(np.float32)
 
 
 def groups(history: int) -> dict[str, slice]:
     """Return the columns of the groups "task", "progress" and "history"."""
-    width = NUM_STATIC + len(STEP_FEATURES) * history
+    width = NUM_STATIC + NUM_LEVELS + len(STEP_FEATURES) * history
     return {"task": slice(NUM_TASK), "progress": slice(NUM_TASK, NUM_STATIC), "history": slice(NUM_STATIC, width)}
 
 
@@ -80,9 +85,10 @@ class Observer:
     """
 
     def __init__(self, n: int, history: int) -> None:
-        self._columns = np.zeros((n, NUM_STATIC + len(STEP_FEATURES) * history), np.float32)
-        self._logs = np.zeros((5, n))  # of signal, step size, |d|^2
-        self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:, None] for bound in bounds(1))
+        self._columns = np.zeros((n, len(feature_names(history))), np.float32)
+        self._new = NUM_LEVELS + len(STEP_FEATURES) * min(history, 1)  # columns that a step brings
+        self._before = np.zeros((NUM_LEVELS + len(STEP_FEATURES), n))  # what logs are compared with
+        self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:][: self._new, None] for bound in bounds(1))
         self._set_views()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,36 +106,41 @@ class Observer:
         )
         columns[:, NUM_TASK + 1] = np.log10(fresh.horizon)
         self._columns[rows] = columns
-        logs = np.empty((3, len(rows)))
-        logs[0], logs[1], logs[2] = fresh.signal, fresh.step_size, fresh.squared_norm
-        self._logs[:3, rows] = np.log(np.fmax(logs, TINY))
+        logs = np.empty((6, len(rows)))
+        logs[0], logs[1], logs[2] = fresh.unit, fresh.signal, fresh.squared_norm
+        logs[3], logs[4], logs[5] = fresh.signal, fresh.step_size, fresh.squared_norm
+        self._before[:6, rows] = logs = np.log(np.fmax(logs, TINY))
+        self._columns[rows, NUM_STATIC] = PER_DECADE * (logs[4] - logs[0])
 
     def update(self, engine: Learners) -> None:
         """Take in the inner step that the engine has just made."""
         np.divide(engine.t, engine.horizon, out=self._progress)
-        if self._newest.size:
-            self._older[:] = self._newer
-            self._observe_step(engine)
+        self._older[:] = self._newer
+        self._observe_step(engine)
 
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
         return self._columns.copy()
 
     def _set_views(self) -> None:
-        columns, end = self._columns, NUM_STATIC + len(STEP_FEATURES)
+        columns, end = self._columns, NUM_STATIC + self._new
         self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end].T
-        self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC : -len(STEP_FEATURES)]
+        self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC + NUM_LEVELS : -len(STEP_FEATURES)]
 
     def _observe_step(self, engine: Learners) -> None:
         projection = engine.alignment / engine.previous_squared_norm
-        logs = np.empty(self._logs.shape)
-        logs[0], logs[1], logs[2], logs[4] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection
-        logs[3] = ONE
-        np.log(np.fmax(logs, TINY, out=logs), out=logs)
-        features = logs - self._logs
-        log_norm_ratio = features[2]
-        log_norm_ratio *= HALF
-        np.divide(projection, np.exp(log_norm_ratio), out=features[3])
-        logs[4] = 0.0  # the curvature is a ratio already: nothing is to be subtracted from the next one
-        self._logs = logs
-        np.fmin(np.fmax(features, self._low, out=features), self._high, out=self._newest)
+        logs = np.empty(self._before.shape)
+        logs[3], logs[4], logs[5], logs[7] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection
+        logs[6] = ONE
+        np.log(np.fmax(logs[3:], TINY, out=logs[3:]), out=logs[3:])
+        logs[0], logs[1:3] = logs[4], logs[3:6:2]
+        features = logs - self._before
+        features *= _SCALES
+        np.divide(projection, np.exp(features[5]), out=features[6])
+        self._before[3:6] = logs[3:6]
+        new = features[: self._new]
+        np.fmin(np.fmax(new, self._low, out=new), self._high, out=self._newest)
+
+
+#: features are so many times the logs: a level is of decades, and |d| the root of its square
+_SCALES = np.array([PER_DECADE, PER_DECADE, 0.5 * PER_DECADE, 1.0, 1.0, 0.5, 1.0, 1.0])[:, None]

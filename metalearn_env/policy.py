@@ -1,7 +1,7 @@
 """A trained policy as a file anyone may load: weights and a JSON header in one ``.safetensors``, run by NumPy.
 
 >>> policy = Policy.untrained(history=1, seed=0)
->>> policy(np.zeros((2, 18), np.float32)).shape
+>>> policy(np.zeros((2, 21), np.float32)).shape
 (2, 1)
 """
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from metalearn_env.engine import STATE, Engine, Rows
 from metalearn_env.family import Array, TaskFamily
-from metalearn_env.ranges import log_uniform_integer
+from metalearn_env.ranges import decades, log_uniform_integer
 from metalearn_env.splits import task_generator
 
-FIRST_STEP_DECADES = 2.0  # in the train split the first step is 10^U(-2, 2) units, elsewhere one unit
 BLOCK_BYTES = 2**18
 MAX_BLOCK = 160
 COMPLETED_AT_ONCE = 128
@@ -48,7 +47,7 @@ class TaskPool:
         family: where the tasks come from; its split decides the stream.
         n: rows.
         horizon: shortest and longest episode.
-        vary_first_step: whether first steps are randomised (where the split is "train").
+        first_step_decades: (least, most) decades, up or down of the unit, of the first step in the train split.
         noise: whether each inner step is given a normal draw.
         block_bytes: memory for the episodes that a row has on hand.
     """
@@ -59,12 +58,12 @@ class TaskPool:
         n: int,
         horizon: tuple[int, int],
         *,
-        vary_first_step: bool,
-        noise: bool,
+        first_step_decades: tuple[float, float] = (0.0, 0.0),
+        noise: bool = False,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._family, self._horizon, self._noise, self._block_bytes = family, horizon, noise, block_bytes
-        self._decades = FIRST_STEP_DECADES if vary_first_step and family.split == "train" else 0.0
+        self._decades = first_step_decades if family.split == "train" else (0.0, 0.0)
         self._generators: list[np.random.Generator | None] = [None] * n
         self._seeded = np.zeros(n, np.bool_)
         self._left = np.zeros(n, np.int64)  # episodes of each row's block that are still to be handed out
@@ -126,7 +125,7 @@ class TaskPool:
         return Draw(
             task=task,
             horizon=log_uniform_integer(uniform[0], low, high),
-            first_step=np.exp(self._decades * np.log(10.0) * (2.0 * uniform[1] - 1.0)),
+            first_step=10.0 ** decades(uniform[1], *self._decades),
             noise=rng.standard_normal((n, high if self._noise else 0)),
         )
 

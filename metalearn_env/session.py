@@ -21,11 +21,12 @@ from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.mixture import Part, make_parts, typical_return
 from metalearn_env.observations import Observer
 from metalearn_env.pool import BLOCK_BYTES, Episodes, MixedPool, TaskPool
-from metalearn_env.ranges import Range, as_integer, as_range
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
-SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward")
+MOST_DECADES = 5.0  # of the first step: actions reach six
+SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "first_step_decades")
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
@@ -64,6 +65,8 @@ class Session:
         history: inner steps in the observation.
         action, strategy: see `metalearn_env.actions`.
         reward: "log" or "linear".
+        first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
+            decades up or down.
         trace: keep the losses and step sizes of every episode, to be drawn.
 
     Attributes:
@@ -84,11 +87,15 @@ class Session:
         action: str = "relative",
         strategy: str = "dynamic",
         reward: str = "log",
+        first_step_decades: Range = 0.0,
         trace: bool = False,
     ) -> None:
         self._horizon = as_range("horizon", horizon, minimum=1, integer=True)
         self.history = as_integer("history", history, minimum=0)
         check_reward(reward)
+        self._decades = as_decades("first_step_decades", first_step_decades, most=MOST_DECADES)
+        if any(self._decades) and strategy == "constant":
+            raise ValueError(f"constant steps have no first step to vary: first_step_decades={first_step_decades!r}")
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
         self.actions = ActionMap(n, action, strategy)
@@ -114,7 +121,7 @@ class Session:
                 part.family,
                 self.n,
                 part.horizon(self._horizon),
-                vary_first_step=strategy != "constant",
+                first_step_decades=self._decades,
                 noise=strategy == "random",
                 block_bytes=share,
             )

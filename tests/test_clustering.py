@@ -273,7 +273,7 @@ def assert_equal_runs(options: dict[str, Any], n: int, mode: AutoresetMode, step
 
 
 def test_memory_of_many_rows() -> None:
-    pool = TaskPool(Clustering(), 1024, (50, 50), vary_first_step=True, noise=False)
+    pool = TaskPool(Clustering(), 1024, (50, 50), first_step_decades=(0.0, 2.0))
     for row in range(2):
         pool.seed(row, row)
     pool.take(np.arange(2))

@@ -102,7 +102,7 @@ def header(**changes: object) -> dict[str, object]:
     return {"history": 1, "action": "relative", "strategy": "dynamic", "feature_names": names, **changes}
 
 
-WEIGHT, BIAS = np.zeros((1, 18), np.float32), np.zeros(1, np.float32)
+WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ WEIGHT, BIAS = np.zeros((1, 18), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
         ({"policy": json.dumps(header(activation="gelu"))}, WEIGHT, BIAS, "activation is one of tanh, relu, not"),
         ({"policy": json.dumps(header(output="raw"))}, WEIGHT, BIAS, "output is one of clip, tanh, not"),
-        ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 18"),
+        ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 21"),
         ({"policy": json.dumps(header())}, WEIGHT.astype(int), BIAS, "layer 0"),
         ({"policy": json.dumps(header())}, WEIGHT * np.nan, BIAS, "finite"),
-        ({"policy": json.dumps(header())}, np.zeros((3, 18), np.float32), np.zeros(3, np.float32), "outputs, not 3"),
+        ({"policy": json.dumps(header())}, np.zeros((3, 21), np.float32), np.zeros(3, np.float32), "outputs, not 3"),
     ],
 )
 def test_a_file_that_is_no_policy_is_refused(
