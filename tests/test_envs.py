@@ -166,6 +166,37 @@ def test_the_first_step_moves(env_id: str) -> None:
         assert observation[env.unwrapped.feature_names.index("norm_ratio[-1]")] != 0.0
 
 
+def first_steps(split: str, **options: Any) -> np.ndarray:
+    """Return log10 of the first steps in units, (64,), as the environment has them and as it shows them."""
+    envs = gym.make_vec("MetaLearn/Mixture-v0", num_envs=64, split=split, **options)
+    observations, _ = envs.reset(seed=0)
+    engine = envs.unwrapped.session.engine
+    decades = np.log10(engine.step_size / engine.unit)
+    shown = observations[:, envs.unwrapped.feature_names.index("log10_step")]
+    assert shown == pytest.approx(decades, abs=1e-6)
+    return decades
+
+
+def test_first_steps_are_the_unit_unless_they_are_to_vary() -> None:
+    assert not first_steps("train").any()
+    assert not first_steps("test", first_step_decades=2).any()
+    varied = first_steps("train", first_step_decades=(1, 2))
+    assert ((np.abs(varied) >= 1) & (np.abs(varied) <= 2)).all()
+    assert (varied > 0).any()
+    assert (varied < 0).any()
+
+
+@pytest.mark.parametrize("decades", [-1, 6, "2", (2, 1)])
+def test_first_steps_that_cannot_be_are_refused(decades: Any) -> None:
+    with pytest.raises(ValueError, match="first_step_decades is a number of decades from 0 to 5"):
+        gym.make("MetaLearn/Mixture-v0", first_step_decades=decades)
+
+
+def test_constant_steps_have_no_first_step_to_vary() -> None:
+    with pytest.raises(ValueError, match="no first step to vary"):
+        gym.make("MetaLearn/Mixture-v0", strategy="constant", first_step_decades=1)
+
+
 # Divergence to what is not a number, which only some families know
 
 

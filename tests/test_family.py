@@ -550,7 +550,7 @@ def test_observations_are_what_their_names_say(env_id: str) -> None:
     first, _ = env.reset(seed=3)
     engine = env.session.engine
     assert not first[list(env.feature_names).index("progress") :][[0, *range(2, 12)]].any()
-    past = []
+    past, start = [], (engine.signal[0], np.linalg.norm(engine.direction[0]))
     for action in (-0.3, 0.2, -0.1):
         before = (engine.signal[0], engine.step_size[0], engine.direction[0].copy())
         observation, *_ = env.step(np.array([action]))
@@ -573,6 +573,8 @@ def test_observations_are_what_their_names_say(env_id: str) -> None:
     assert columns["progress"] == pytest.approx(3 / 8)
     assert columns["log10_horizon"] == pytest.approx(np.log10(8))
     assert observation[-10:] == pytest.approx(np.concatenate(past[:2]), abs=1e-5)
+    levels = [step / engine.unit[0], signal / start[0], norms[0] / start[1]]
+    assert observation[-13:-10] == pytest.approx(np.clip(np.log10(levels), -10, 10), abs=1e-5)
 
 
 def test_schedules_step_in_units() -> None:
