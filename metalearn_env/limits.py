@@ -12,14 +12,17 @@ import numpy as np
 
 from metalearn_env.clusters import ClusteringTask
 from metalearn_env.designs import RegressionTask
+from metalearn_env.families.classification import Classification
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import TINY, Array, TaskFamily
 from metalearn_env.kmeans import lloyd
+from metalearn_env.labelled import ClassificationTask
 from metalearn_env.least_squares import product, transposed_product
 from metalearn_env.markov import Processes, optimal_q_values, state_type
 from metalearn_env.processes import TabularTask
+from metalearn_env.softmax import best_in_the_span, newton
 
 MODEL_ENTRIES = 2**23  # of the empirical models that are held at once
 CONVERGED = 1e-15  # |residual| / |first residual|
@@ -37,6 +40,23 @@ def _(family: LinearRegression, task: RegressionTask, horizon: int) -> Array:
     if family.batch_size is not None:
         return family.loss(task, recursive_least_squares(task, horizon))
     return family.loss(task, conjugate_gradient(task, family.start(task), horizon))
+
+
+@limit_loss.register
+def _(family: Classification, task: ClassificationTask, horizon: int) -> Array:
+    """Of all examples: the best point of the span of as many gradients, which conjugate gradients are on a quadratic.
+
+    It is no bound where f is not quadratic, but no schedule here comes near it before it is at the optimum. Of
+    minibatches: the optimum of the examples that they showed, as often as they were shown. A schedule that is chosen in
+    hindsight makes use of their very noise, and is better still.
+    """
+    problem = task.problem
+    if family.batch_size is None:
+        best = best_in_the_span(problem, horizon)
+    else:
+        row, seen = np.arange(len(task.penalty))[:, None], task.batches[:, :horizon].reshape(len(task.penalty), -1)
+        best = newton(problem._replace(inputs=task.inputs[row, seen], labels=task.labels[row, seen]))
+    return family.loss(task, best.reshape(task.optimum.shape))
 
 
 @limit_loss.register

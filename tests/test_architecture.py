@@ -22,12 +22,26 @@ FLOORS = {
     **dict.fromkeys(["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "formatting"], 0),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(
-        ["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "statistics", "cache", "risk"], 2
+        [
+            "ranges",
+            "tails",
+            "datasets",
+            "least_squares",
+            "kmeans",
+            "markov",
+            "engine",
+            "statistics",
+            "cache",
+            "risk",
+            "softmax",
+        ],
+        2,
     ),
     **dict.fromkeys(
         [
             "designs",
             "clusters",
+            "labelled",
             "processes",
             "decision_process",
             "pool",
