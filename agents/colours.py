@@ -7,7 +7,7 @@ from functools import cache
 
 from matplotlib.colors import to_hex
 
-from metalearn_env.contenders import known_controllers
+from metalearn_env.scoring.contenders import known_controllers
 
 AGENT = "trained-agent"
 OF_AGENTS = "#000000"

@@ -15,12 +15,12 @@ import tyro
 
 from agents.pictures import draw_episode, draw_training
 from agents.training import POLICY
-from metalearn_env.cache import Cache
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
-from metalearn_env.contenders import ablation, contender, known_controllers, policies
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import Contender, TaskSet, task_sets
-from metalearn_env.table import formatted, score
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.contenders import ablation, contender, known_controllers, policies
+from metalearn_env.scoring.table import formatted, score
 
 AGENT = "trained-agent"
 SYNTHETIC = ("spectrum", "dimension", "conditioning", "noise")  # of which a data set leaves no choice

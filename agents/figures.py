@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from agents.colours import colour
 from metalearn_env.family import Array
-from metalearn_env.measures import Runs
 from metalearn_env.policy import Policy
 from metalearn_env.rules import rule
 from metalearn_env.scoring import TaskSet, rollout
+from metalearn_env.scoring.measures import Runs
 
 LEAST_SCORE = -3.0  # of the axes on which scores are drawn; what lies below is told in figures
 TEACHERS = {"bb1": "Barzilai-Borwein", "exact-line-search": "Cauchy"}

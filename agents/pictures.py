@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents.training import RUN, read_returns, read_scores
-from metalearn_env.ablations import policy_run
-from metalearn_env.controls import rule_run
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import draw_curves
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, score
+from metalearn_env.scoring.ablations import policy_run
+from metalearn_env.scoring.controls import rule_run
+from metalearn_env.scoring.table import contender, score
 
 SHOWN = ("tuned-constant", "oracle-constant", "bb1", "dai-yuan")
 

@@ -22,12 +22,12 @@ from agents import figures
 from agents.colours import AGENT
 from agents.evaluate import beside, check_alike
 from agents.training import POLICY
-from metalearn_env.cache import Cache
 from metalearn_env.commandline import INTERRUPTED, key_value, run
-from metalearn_env.contenders import contender, policies
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import LEAST_TASKS, Contender, TaskSet, task_sets
-from metalearn_env.table import formatted, score
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.contenders import contender, policies
+from metalearn_env.scoring.table import formatted, score
 
 SHOWN = ("tuned-constant", "tuned-decay", "oracle-constant", "bb1", "dai-yuan", AGENT)  # where all would be too many
 COMPARED = ("tuned-constant", "tuned-decay", "bb1", "dai-yuan")  # out of distribution, beside agents

@@ -17,8 +17,8 @@ from agents.export import export
 from metalearn_env.family import Array
 from metalearn_env.policy import load
 from metalearn_env.scoring import TaskSet
-from metalearn_env.statistics import interquartile_mean
-from metalearn_env.table import run_policy
+from metalearn_env.scoring.statistics import interquartile_mean
+from metalearn_env.scoring.table import run_policy
 
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.cache import Cache
 from metalearn_env.commandline import check_writable
-from metalearn_env.controls import BOUNDS, CONTROLS
-from metalearn_env.measures import final_gaps
 from metalearn_env.scoring import LEAST_SPAN, task_sets
-from metalearn_env.statistics import paired_interval
-from metalearn_env.table import score
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.controls import BOUNDS, CONTROLS
+from metalearn_env.scoring.measures import final_gaps
+from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.table import score
 
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MetaLearn/LinearRegression-v0", {}),
@@ -46,7 +46,7 @@ class Variant(NamedTuple):
     """What is measured on one environment."""
 
     name: str
-    result: dict[str, Any]  # as `metalearn_env.table.score` returns it
+    result: dict[str, Any]  # as `metalearn_env.scoring.table.score` returns it
     gains: list[Gain]
 
 

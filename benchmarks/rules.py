@@ -30,7 +30,7 @@ from metalearn_env.rules.schedules import SHAPES, schedule, shape
 from metalearn_env.rules.spectral import best_schedule, inverse_l
 from metalearn_env.rules.visits import harmonic
 from metalearn_env.scoring import GRID, LEAST_SPAN, TaskSet, final_log_gap
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
 
 EARLIER_TASKS, ROUNDING = 400, 0.005
 

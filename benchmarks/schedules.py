@@ -19,11 +19,11 @@ import torch
 from agents.schedules import trained
 from agents.studies import Args, Study
 from metalearn_env.commandline import check_writable
-from metalearn_env.measures import final_gaps
 from metalearn_env.policy import load
 from metalearn_env.progress import progress
 from metalearn_env.scoring import TaskSet, score_row
-from metalearn_env.table import contender, run_policy
+from metalearn_env.scoring.measures import final_gaps
+from metalearn_env.scoring.table import contender, run_policy
 
 REGRESSION = "MetaLearn/LinearRegression-v0"
 SPREAD = ("dimension:64", "conditioning:[10,10000]", "horizon:40")

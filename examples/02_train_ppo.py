@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, formatted, score
+from metalearn_env.scoring.table import contender, formatted, score
 
 
 @dataclass

@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalearn_env.cache import FOLDER, Cache
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
-from metalearn_env.contenders import contenders, known_ablations, known_controllers
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring import task_sets
-from metalearn_env.table import formatted, score
+from metalearn_env.scoring.cache import FOLDER, Cache
+from metalearn_env.scoring.contenders import contenders, known_ablations, known_controllers
+from metalearn_env.scoring.table import formatted, score
 from metalearn_env.watch import add_command as add_watch
 
 

@@ -13,7 +13,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scenes import Scene, described, shown_gaps
-from metalearn_env.scoring import best_constant, recorded
+from metalearn_env.scoring.runs import best_constant, recorded
 from metalearn_env.session import Session
 from metalearn_env.window import Window
 

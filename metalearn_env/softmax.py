@@ -97,7 +97,7 @@ def newton(problem: Softmax) -> Array:
         loss, gradient = loss_and_gradient(part, here)
         flat = gradient.reshape(len(going), -1)
         step = np.linalg.solve(_hessian(part, here), flat[:, :, None])[:, :, 0]
-        promise: Array = (flat * step).sum(axis=1)
+        promise: Array = np.asarray((flat * step).sum(axis=1), np.float64)
         moved, fell = _halved(part, here, loss, step.reshape(here.shape), promise)
         theta[going] = moved
         going = going[fell & (promise > DECREMENT)]
@@ -138,7 +138,7 @@ def _newton_in(problem: Softmax, theta: Array, basis: Array) -> Array:
     inside[:, range(basis.shape[1]), range(basis.shape[1])] += absent
     step = np.linalg.solve(inside, slope)
     moved = np.matmul(step.swapaxes(1, 2), basis)
-    promise: Array = np.asarray(np.vecdot(slope[:, :, 0], step[:, :, 0]), np.float64)
+    promise = (slope[:, :, 0] * step[:, :, 0]).sum(axis=1)
     return _halved(problem, theta, loss, moved.reshape(theta.shape), promise)[0]
 
 

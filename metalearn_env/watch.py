@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from metalearn_env.boards import Board
 from metalearn_env.commandline import check_writable, key_value
-from metalearn_env.controls import do_nothing, random_actions, random_steps, tuned
 from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.policy import load
@@ -22,6 +21,7 @@ from metalearn_env.rendering import RENDER_FPS, comparisons, scene_of
 from metalearn_env.rules import RULES, Rule, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule
 from metalearn_env.scoring import TaskSet, rollout
+from metalearn_env.scoring.controls import do_nothing, random_actions, random_steps, tuned
 
 PLAIN: dict[str, Rule] = {"do-nothing": do_nothing, "random-actions": random_actions, "random-steps": random_steps}
 TUNED = {"tuned-constant": ["constant"], "tuned-decay": [name for name in SHAPES if name != "constant"]}

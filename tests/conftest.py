@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.cache import FOLDER
+from metalearn_env.scoring.cache import FOLDER
 
 NAMESPACE = "MetaLearn"
 

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metalearn_env.ablations import (
+from metalearn_env.engine import Engine
+from metalearn_env.observations import feature_names, groups
+from metalearn_env.policy import Policy
+from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring.ablations import (
     ABLATIONS,
     ablation_run,
     actions,
@@ -20,13 +24,9 @@ from metalearn_env.ablations import (
     policy_run,
     shuffled,
 )
-from metalearn_env.contenders import ablation, contender
-from metalearn_env.engine import Engine
-from metalearn_env.observations import feature_names, groups
-from metalearn_env.policy import Policy
-from metalearn_env.runs import Run, recorded
-from metalearn_env.scoring import TaskSet
-from metalearn_env.table import score
+from metalearn_env.scoring.contenders import ablation, contender
+from metalearn_env.scoring.runs import Run, recorded
+from metalearn_env.scoring.table import score
 
 ENV = "MetaLearn/LinearRegression-v0"
 OPTIONS = {"spectrum": "log-uniform", "dimension": [4, 8], "conditioning": 30, "horizon": 12}

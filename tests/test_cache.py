@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metalearn_env import cache, families, identity
+from metalearn_env import families, identity
 from metalearn_env.__main__ import main
-from metalearn_env.cache import FOLDER, Cache, CacheWarning, default_folder
 from metalearn_env.identity import closure, described, sources
 from metalearn_env.rules import RULES, Entry
-from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, score
+from metalearn_env.scoring import TaskSet, cache
+from metalearn_env.scoring.cache import FOLDER, Cache, CacheWarning, default_folder
+from metalearn_env.scoring.table import contender, score
 
 ENV = "MetaLearn/LinearRegression-v0"
 OPTIONS = {"spectrum": "log-uniform", "dimension": [4, 8], "conditioning": 30, "horizon": 8}
@@ -46,7 +46,7 @@ def no_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
         raise AssertionError("a task was drawn")
 
-    monkeypatch.setattr("metalearn_env.scoring.draw_tasks", refused)
+    monkeypatch.setattr("metalearn_env.scoring.tasks.draw_tasks", refused)
 
 
 # What is kept
@@ -174,16 +174,27 @@ def test_sources_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_presents_results_is_no_part_of_them() -> None:
-    found = closure(("metalearn_env.runs", "metalearn_env.pool", "metalearn_env.limits", "metalearn_env.controls"))
-    shown = {"table", "formatting", "progress", "commandline", "rendering", "__main__", "vector", "envs", "policy"}
+    found = closure(tuple(f"metalearn_env.{name}" for name in ("scoring.runs", "pool", "limits", "scoring.controls")))
+    shown = {"progress", "commandline", "rendering", "__main__", "vector", "envs", "policy", "scoring"}
+    shown |= {f"scoring.{name}" for name in ("table", "formatting", "measures", "contenders")}
     assert not found & {f"metalearn_env.{name}" for name in shown}
-    assert {f"metalearn_env.{name}" for name in ("engine", "family", "rewards", "kmeans", "markov")} <= found
+    behind = {
+        "engine",
+        "family",
+        "rewards",
+        "kmeans",
+        "markov",
+        "rules.schedules",
+        "scoring.tasks",
+        "scoring.statistics",
+    }
+    assert {f"metalearn_env.{name}" for name in behind} <= found
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_family_depends_on_its_own_module_and_no_other_family(name: str) -> None:
     module = families.FAMILIES[name].partition(":")[0]
-    found = closure((module, "metalearn_env.runs"))
+    found = closure((module, "metalearn_env.scoring.runs"))
     assert [other for other in found if other.startswith("metalearn_env.families.")] == [module]
     assert sources(module) == sources(module)
 
@@ -264,7 +275,7 @@ def test_an_entry_is_written_whole_or_not_at_all(folder: Path, monkeypatch: pyte
 def test_what_was_computed_before_an_interruption_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from metalearn_env import contenders
+    from metalearn_env.scoring import contenders
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt

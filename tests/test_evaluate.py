@@ -17,7 +17,7 @@ pytest.importorskip("agents")
 
 from agents import evaluate, train
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import known_controllers
+from metalearn_env.scoring.table import known_controllers
 
 TINY = ("spectrum:log-uniform", "dimension:[4,8]", "conditioning:30", "horizon:8")
 PNG = b"\x89PNG\r\n"

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from metalearn_env.__main__ import main
-from metalearn_env.controls import BOUNDS, best_rule_run, rule_run
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.formatting import WIDTH, formatted
-from metalearn_env.measures import anytime_scores, final_gaps, measured
 from metalearn_env.policy import Policy
-from metalearn_env.profiles import by_evaluations, evaluations_to, performance_profile, score_profile
 from metalearn_env.rules import RULES, Charged, Entry
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.runs import Run, recorded
 from metalearn_env.scoring import Contender, TaskSet, task_sets
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean, paired_interval, worst_mean
-from metalearn_env.table import contender, contenders, known_controllers, score
+from metalearn_env.scoring.controls import BOUNDS, best_rule_run, rule_run
+from metalearn_env.scoring.formatting import WIDTH, formatted
+from metalearn_env.scoring.measures import anytime_scores, final_gaps, measured
+from metalearn_env.scoring.profiles import by_evaluations, evaluations_to, performance_profile, score_profile
+from metalearn_env.scoring.runs import Run, recorded
+from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_interval, worst_mean
+from metalearn_env.scoring.table import contender, contenders, known_controllers, score
 
 ENV = "MetaLearn/LinearRegression-v0"
 OPTIONS = {"spectrum": "log-uniform", "dimension": 16, "conditioning": [10, 1000], "horizon": 20}
@@ -305,7 +305,7 @@ def test_a_policy_that_does_not_fit_is_refused_before_any_work(
     def refused(*_: Any) -> None:
         raise AssertionError("a task was drawn: the work has begun")
 
-    monkeypatch.setattr("metalearn_env.scoring.draw_tasks", refused)
+    monkeypatch.setattr("metalearn_env.scoring.tasks.draw_tasks", refused)
     for option in ("history:3", "action:absolute", "strategy:constant"):
         for name in (str(path), f"shuffled:{path}", f"without-history:{path}"):
             arguments = ["score", "--env", ENV, "--env-kwargs", option, "--controllers", "bb1", name]

@@ -24,9 +24,9 @@ from matplotlib.image import imread
 from agents import report, train
 from agents.colours import CHOSEN, OF_AGENTS, colour
 from agents.figures import learned_steps, matrix
-from metalearn_env.contenders import known_controllers
 from metalearn_env.policy import Policy
 from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring.contenders import known_controllers
 
 PNG = b"\x89PNG\r\n"
 MIXTURE = ('families:["QLearning",{"family":"LinearRegression","dimension":[4,8]}]', "horizon:8")

@@ -20,7 +20,7 @@ from metalearn_env.rules import RULES, quotient, rule, rules_of
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.rules.spectral import best_schedule, fractal_order
 from metalearn_env.scoring import TaskSet, charged_rollout, final_log_gap, rollout
-from metalearn_env.statistics import interquartile_mean
+from metalearn_env.scoring.statistics import interquartile_mean
 
 HORIZON = 12
 OPTIONS: dict[str, list[dict[str, Any]]] = {

@@ -33,7 +33,7 @@ from metalearn_env.policy import load
 from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import log_gap
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, run_policy, score
+from metalearn_env.scoring.table import contender, run_policy, score
 
 ENV = "MetaLearn/LinearRegression-v0"
 TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10, "horizon": 4}

@@ -15,7 +15,6 @@ import pytest
 
 from metalearn_env import TaskFamily, families, register_family
 from metalearn_env.__main__ import main
-from metalearn_env.controls import CONTROLS, best_first_step, tuned
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy
@@ -23,8 +22,9 @@ from metalearn_env.rewards import log_gap
 from metalearn_env.rules import RULES, Charged, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
 from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, recorded, rollout, score_row, task_sets
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean
-from metalearn_env.table import contender, known_controllers, policies, score
+from metalearn_env.scoring.controls import CONTROLS, best_first_step, tuned
+from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.scoring.table import contender, known_controllers, policies, score
 
 ENV = "MetaLearn/LinearRegression-v0"
 OPTIONS = {"spectrum": "log-uniform", "dimension": 16, "conditioning": [10, 1000], "horizon": 20}

@@ -27,7 +27,7 @@ from agents.training import CHECKPOINTS, POLICY, checkpoints, read_returns, read
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
-from metalearn_env.table import contender, score
+from metalearn_env.scoring.table import contender, score
 
 ROOT = Path(__file__).parent.parent
 ENV = "MetaLearn/LinearRegression-v0"

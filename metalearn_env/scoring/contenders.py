@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from metalearn_env.ablations import ABLATIONS, WITHOUT, ablation_run, check_ablation, policy_run
-from metalearn_env.controls import BOUNDS, CONTROLS, rule_run
 from metalearn_env.family import Array
 from metalearn_env.observations import groups
 from metalearn_env.policy import Policy, load
 from metalearn_env.rules import RULES
-from metalearn_env.runs import Run, final_log_gap
-from metalearn_env.scoring import Contender, TaskSet
+from metalearn_env.scoring.ablations import ABLATIONS, WITHOUT, ablation_run, check_ablation, policy_run
+from metalearn_env.scoring.controls import BOUNDS, CONTROLS, rule_run
+from metalearn_env.scoring.rows import Contender
+from metalearn_env.scoring.runs import Run, final_log_gap
+from metalearn_env.scoring.tasks import TaskSet
 
 
 def known_controllers(task_sets: Sequence[TaskSet] = ()) -> list[str]:
@@ -24,7 +25,7 @@ def known_controllers(task_sets: Sequence[TaskSet] = ()) -> list[str]:
 
 
 def known_ablations() -> list[str]:
-    """Return how controllers are called that take something from a policy, see `metalearn_env.ablations`."""
+    """Return how controllers are called that take something from a policy, see `metalearn_env.scoring.ablations`."""
     return [f"{name}:FILE" for name in (*ABLATIONS, *(WITHOUT + group for group in (*groups(0), "FEATURE")))]
 
 
@@ -33,7 +34,7 @@ def contender(name: str) -> Contender:
 
     Args:
         name: one of `known_controllers`, a shipped policy, a policy file, or one of these policies with something taken
-            from it, such as ``"shuffled:FILE"``; see `metalearn_env.ablations`.
+            from it, such as ``"shuffled:FILE"``; see `metalearn_env.scoring.ablations`.
 
     Raises:
         FileNotFoundError: there is none.
@@ -74,7 +75,7 @@ def policies(name: str, paths: Sequence[str | Path]) -> Contender:
 
 
 def ablation(kind: str, name: str, paths: Sequence[str | Path]) -> Contender:
-    """Return the contender of what is left of several policies, see `metalearn_env.ablations`.
+    """Return the contender of what is left of several policies, see `metalearn_env.scoring.ablations`.
 
     Raises:
         FileNotFoundError, ValueError: see `contender`.

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metalearn_env.contenders import contender as contender
-from metalearn_env.contenders import contenders as contenders
-from metalearn_env.contenders import known_controllers as known_controllers
-from metalearn_env.contenders import policies as policies
-from metalearn_env.contenders import run_policy as run_policy
-from metalearn_env.formatting import formatted as formatted
-from metalearn_env.measures import Runs, final_gaps, measured, profiles
 from metalearn_env.progress import progress
-from metalearn_env.scoring import Contender, TaskSet
-from metalearn_env.statistics import paired_interval
+from metalearn_env.scoring.contenders import contender as contender
+from metalearn_env.scoring.contenders import contenders as contenders
+from metalearn_env.scoring.contenders import known_controllers as known_controllers
+from metalearn_env.scoring.contenders import policies as policies
+from metalearn_env.scoring.contenders import run_policy as run_policy
+from metalearn_env.scoring.formatting import formatted as formatted
+from metalearn_env.scoring.measures import Runs, final_gaps, measured, profiles
+from metalearn_env.scoring.rows import Contender
+from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.tasks import TaskSet
 
 Done = Sequence[Mapping[str, Runs]]  # for each task set, by name of the contender
 
@@ -31,7 +32,7 @@ def score(
 
     Args:
         task_sets: tasks, or several sets of them, each of the same weight.
-        contenders: see `metalearn_env.contenders`.
+        contenders: see `metalearn_env.scoring.contenders`.
         against: the name of the one of them that all are compared with, task by task.
         show_progress: draw a progress bar.
 
@@ -40,8 +41,8 @@ def score(
         contender with controller, kind, iqm, low, high (95 % interval), diverged (rate), anytime (None if it has no
         run), cvar (mean of the worst 1 % of S), failed (rate of runs that are not finite in the end, or have reached
         the cap on the gap), told and outside; and ``"against"``, if asked for: controller, iqm, low, high of the
-        differences of S. For the profiles see `metalearn_env.measures.profiles`. Of several sets there is a list of
-        such tables, ``"parts"``, each with the contenders for its family, beside ``{"split", "tasks", "seed",
+        differences of S. For the profiles see `metalearn_env.scoring.measures.profiles`. Of several sets there is a
+        list of such tables, ``"parts"``, each with the contenders for its family, beside ``{"split", "tasks", "seed",
         "dropped", "rows"}`` of the contenders for all of them, whose numbers are the mean over sets.
 
     Raises:

@@ -15,51 +15,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.cache import Arrays, Cache
 from metalearn_env.engine import Engine
-from metalearn_env.families import FAMILIES, id_of
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.identity import described, sources
 from metalearn_env.limits import limit_loss
-from metalearn_env.mixture import Entry, Part
+from metalearn_env.mixture import Part
 from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
 from metalearn_env.rewards import SMALLEST_GAP
 from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
-from metalearn_env.runs import GRID as GRID
-from metalearn_env.runs import Run as Run
-from metalearn_env.runs import best_constant as best_constant
-from metalearn_env.runs import charged_rollout as charged_rollout
-from metalearn_env.runs import final_log_gap as final_log_gap
-from metalearn_env.runs import recorded as recorded
-from metalearn_env.runs import rollout as rollout
+from metalearn_env.scoring.cache import Arrays, Cache
+from metalearn_env.scoring.runs import Run, best_constant, recorded
 from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session, resolved
-from metalearn_env.statistics import bootstrap_interval, interquartile_mean
 
 LEAST_SPAN = 0.1
 LEAST_TASKS = 8
 NOT_OF_PARTS = (*SESSION_OPTIONS, "observation")
-RUNS = ("metalearn_env.runs", "metalearn_env.pool")  # the modules that every run depends on, beside those of its family
+#: the modules that every run depends on, beside those of its family
+RUNS = ("metalearn_env.scoring.runs", "metalearn_env.pool")
 TUNING_SPLITS, TUNING_TASKS, TUNING_SEED = ("train", "validation"), 256, 0
-
-
-class Row(NamedTuple):
-    """One line of a results table."""
-
-    controller: str
-    kind: str  # "rule", "control", "policy" or "limit"
-    iqm: float
-    low: float
-    high: float
-    diverged: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +85,7 @@ class TaskSet:
     @cached_property
     def part(self) -> Part:
         """The only part of the environment, see `metalearn_env.mixture`."""
-        parts = _parts(self.env_id, self.split, self.env_kwargs)
+        parts = parts_of(self.env_id, self.split, self.env_kwargs)
         if len(parts) > 1:
             raise ValueError(f"tasks are of one family and axis; {self.env_id} has {len(parts)}: take `task_sets`")
         return parts[0]
@@ -211,69 +193,12 @@ class TaskSet:
         return (zero - final_log_gap[..., self.counted]) / (zero - one)
 
 
-def task_sets(
-    env_id: str,
-    split: str = "test",
-    tasks: int = 256,
-    seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
-    cache: Cache | None = None,
-) -> list[TaskSet]:
-    """Return the tasks to score on for an environment of any number of families: a set for each, and for each axis.
+def options_of(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all keyword arguments that an environment is made with, those of its registration included.
 
     Raises:
-        ValueError, TypeError: see `TaskSet`.
+        ValueError: it is not an environment of a task family.
     """
-    kwargs = dict(env_kwargs or {})
-    parts, families = _parts(env_id, split, kwargs), _options(env_id, kwargs).get("families")
-    if len(parts) == 1:
-        return [TaskSet(env_id, split, tasks, seed, kwargs, cache)]
-    if families is None or len(families) == 1:
-        return [TaskSet(env_id, split, tasks, seed, {**kwargs, "ood": part.axis}, cache) for part in parts]
-    shared = {name: value for name, value in kwargs.items() if name not in ("families", "weights")}
-    sets = []
-    for entry in families:
-        alone, own = _alone(env_id, entry)
-        sets += task_sets(alone, split, tasks, seed, {**shared, **own}, cache)
-    return sets
-
-
-def _fits_all(task_set: TaskSet) -> None:
-    """Refuse no tasks."""
-
-
-class Contender(NamedTuple):
-    """Whatever is to be scored."""
-
-    name: str
-    kind: str  # "rule", "control", "policy" or "limit"
-    runs: Callable[[TaskSet], list[Run]]  # one for each training seed
-    told: str = "nothing"  # beyond what an agent observes
-    outside: bool = False  # whether it makes moves that are no multiples of the direction
-    families: tuple[str, ...] = ()  # the class names of those it is for; empty: any
-    check: Callable[[TaskSet], None] = _fits_all  # raises ``ValueError`` for tasks that it cannot be run on
-
-    def is_for(self, task_set: TaskSet) -> bool:
-        """Return whether it is meant for the family of some tasks."""
-        return not self.families or type(task_set.family).__name__ in self.families
-
-
-def score_row(controller: str, kind: str, sets: Sequence[TaskSet], final_log_gaps: Sequence[Array]) -> Row:
-    """Return the line of a table for the final log gaps (runs, n) on each of some task sets, all of the same weight.
-
-    Raises:
-        ValueError: fewer than 8 tasks of a set count.
-    """
-    for task_set in sets:
-        task_set.check_counted()
-    scores = [task_set.scores(gaps) for task_set, gaps in zip(sets, final_log_gaps, strict=True)]
-    iqm = np.mean([interquartile_mean(of_set.ravel()) for of_set in scores])
-    diverged = np.mean([(gaps > 0.0).mean() for gaps in final_log_gaps])
-    return Row(controller, kind, float(iqm), *bootstrap_interval(*scores), float(diverged))
-
-
-def _options(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all keyword arguments that an environment is made with, those of its registration included."""
     module, _, name = env_id.rpartition(":")
     if module:
         import_module(module)
@@ -283,18 +208,14 @@ def _options(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _parts(env_id: str, split: str, env_kwargs: Mapping[str, Any] | None) -> tuple[Part, ...]:
-    options = {**_options(env_id, env_kwargs or {}), "split": split}
+def parts_of(env_id: str, split: str, env_kwargs: Mapping[str, Any] | None) -> tuple[Part, ...]:
+    """Return the parts of an environment on a split, see `metalearn_env.mixture`.
+
+    Raises:
+        ValueError: an option that cannot be honoured.
+    """
+    options = {**options_of(env_id, env_kwargs or {}), "split": split}
     if "render_mode" in options:
         raise ValueError(f"no score is drawn: render_mode={options['render_mode']!r} cannot be honoured")
     family, families = options.pop("family", None), options.pop("families", None)
     return resolved(family, families, {name: options[name] for name in options if name not in NOT_OF_PARTS})
-
-
-def _alone(env_id: str, entry: Entry) -> tuple[str, dict[str, Any]]:
-    """Return the id and the options of an environment of one entry of a mixture."""
-    options = dict(entry) if isinstance(entry, Mapping) else {"family": entry}
-    family = options.pop("family")
-    if isinstance(family, str) and family in FAMILIES:
-        return id_of(family), options
-    return env_id, {"families": [entry]}

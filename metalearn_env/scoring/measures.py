@@ -9,10 +9,11 @@ import numpy as np
 
 from metalearn_env.engine import DIVERGED_AT
 from metalearn_env.family import Array
-from metalearn_env.profiles import ALPHAS, by_evaluations, evaluations_to, performance_profile, score_profile
-from metalearn_env.runs import Run
-from metalearn_env.scoring import Contender, TaskSet, score_row
-from metalearn_env.statistics import interquartile_mean, worst_mean
+from metalearn_env.scoring.profiles import ALPHAS, by_evaluations, evaluations_to, performance_profile, score_profile
+from metalearn_env.scoring.rows import Contender, score_row
+from metalearn_env.scoring.runs import Run
+from metalearn_env.scoring.statistics import interquartile_mean, worst_mean
+from metalearn_env.scoring.tasks import TaskSet
 
 FAILED = np.log(DIVERGED_AT)
 TARGETS = {"0.1": np.log(1e-1), "0.001": np.log(1e-3)}  # of the first gap

@@ -9,7 +9,7 @@ NAMES = 18  # at least
 
 
 def formatted(result: dict[str, Any]) -> str:
-    """Return what `metalearn_env.table.score` says: a table for each set of tasks, and one of their means if several.
+    """Return what `metalearn_env.scoring.table.score` says: a table for each set of tasks, and, if several, their mean.
 
     What a rule is told, the last column, is cut to lines of 120 characters; ``*`` marks rules that are outside the
     class of what is compared, whose moves are no multiples of the direction.

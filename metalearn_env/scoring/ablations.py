@@ -32,8 +32,8 @@ from metalearn_env.identity import described
 from metalearn_env.observations import Observer, groups
 from metalearn_env.policy import Policy
 from metalearn_env.rules import Rule
-from metalearn_env.runs import Run, rollout
-from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring.runs import Run, rollout
+from metalearn_env.scoring.tasks import TaskSet
 
 WITHOUT = "without-"
 

@@ -18,9 +18,10 @@ from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.rules import RULES, Rule, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
-from metalearn_env.runs import GRID, Run, final_log_gap
-from metalearn_env.scoring import Contender, TaskSet
-from metalearn_env.statistics import interquartile_mean
+from metalearn_env.scoring.rows import Contender
+from metalearn_env.scoring.runs import GRID, Run, final_log_gap
+from metalearn_env.scoring.statistics import interquartile_mean
+from metalearn_env.scoring.tasks import TaskSet
 
 STRIDES = (4, 2, 1)  # in places of the grid
 HINDSIGHT = "the task, in hindsight"

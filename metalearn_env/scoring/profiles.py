@@ -1,7 +1,7 @@
 """Profiles: how many evaluations a controller needs, and how its scores are spread, over all tasks at once.
 
 A profile is a distribution function over tasks, so nothing is clipped or averaged away (Dolan and More 2002, Math.
-Program. 91, 201-213). Arrays only; what they are of, `metalearn_env.table` says.
+Program. 91, 201-213). Arrays only; what they are of, `metalearn_env.scoring.table` says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from metalearn_env.family import Array
-from metalearn_env.runs import Run
+from metalearn_env.scoring.runs import Run
 
 ALPHAS = 2.0 ** np.arange(0.0, 6.25, 0.25)  # 1 to 64
 
