@@ -96,8 +96,8 @@ def newton(problem: Softmax) -> Array:
         part, here = Softmax._make(array[going] for array in problem), theta[going]
         loss, gradient = loss_and_gradient(part, here)
         flat = gradient.reshape(len(going), -1)
-        step = np.linalg.solve(_hessian(part, here), flat[:, :, None])[:, :, 0]
-        promise: Array = np.asarray((flat * step).sum(axis=1), np.float64)
+        step = np.asarray(np.linalg.solve(_hessian(part, here), flat[:, :, None])[:, :, 0], np.float64)
+        promise = np.vecdot(flat, step)
         moved, fell = _halved(part, here, loss, step.reshape(here.shape), promise)
         theta[going] = moved
         going = going[fell & (promise > DECREMENT)]
@@ -136,9 +136,9 @@ def _newton_in(problem: Softmax, theta: Array, basis: Array) -> Array:
     inside = np.matmul(np.matmul(basis, _hessian(problem, theta)), basis.swapaxes(1, 2))
     absent = np.vecdot(basis, basis) == 0.0
     inside[:, range(basis.shape[1]), range(basis.shape[1])] += absent
-    step = np.linalg.solve(inside, slope)
+    step = np.asarray(np.linalg.solve(inside, slope), np.float64)
     moved = np.matmul(step.swapaxes(1, 2), basis)
-    promise = (slope[:, :, 0] * step[:, :, 0]).sum(axis=1)
+    promise = np.vecdot(slope[:, :, 0], step[:, :, 0])
     return _halved(problem, theta, loss, moved.reshape(theta.shape), promise)[0]
 
 
