@@ -98,6 +98,26 @@ def load_classes(dataset: str | tuple[Any, Any]) -> tuple[Array, NDArray[np.int6
     return inputs, classes_of(labels)
 
 
+def load_examples(dataset: tuple[Any, Any], *, labels: bool) -> tuple[Array, NDArray[Any]]:
+    """Return inputs (m, ...) and classes (m,), or with ``labels=False`` targets (m, q), of a user's arrays (X, y).
+
+    Raises:
+        ValueError: they are not a pair, not finite, do not match, or have fewer than 2 rows (or classes).
+    """
+    if not isinstance(dataset, (tuple, list)) or len(dataset) != 2:
+        raise ValueError(f"dataset is a pair (X, y), not {type(dataset).__name__}")
+    inputs, targets = real_numbers("dataset X", dataset[0]), np.array(dataset[1])
+    if not labels:
+        targets = real_numbers("dataset y", targets).reshape(len(targets), -1)
+    if inputs.ndim < 2 or inputs.shape[:1] != targets.shape[:1] or 0 in inputs.shape or (labels and targets.ndim != 1):
+        raise ValueError(f"dataset is X (m, ...) and y, as many; got shapes {inputs.shape} and {targets.shape}")
+    _check_rows("dataset X", inputs.reshape(len(inputs), -1))
+    if labels:
+        return inputs, classes_of(targets)
+    _check_rows("dataset y", targets)
+    return inputs, targets
+
+
 def classes_of(labels: np.ndarray) -> NDArray[np.int64]:
     """Return the places of labels (m,) among all that there are, sorted, or raise ``ValueError``."""
     whole = labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels)))

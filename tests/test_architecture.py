@@ -24,7 +24,8 @@ FLOORS = {
     ),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "risk"], 2),
-    **dict.fromkeys(["softmax"], 2),
+    **dict.fromkeys(["softmax", "networks", "descents"], 2),
+    **dict.fromkeys(["perceptrons"], 3),
     **dict.fromkeys(["scoring.statistics", "scoring.cache"], 2),
     **dict.fromkeys(
         [
@@ -45,7 +46,17 @@ FLOORS = {
         3,
     ),
     **dict.fromkeys(
-        ["garnets", "given_process", "gymnasium_processes", "policy", "spaces", "boards", "scoring.runs"], 4
+        [
+            "garnets",
+            "given_process",
+            "gymnasium_processes",
+            "network_tasks",
+            "policy",
+            "spaces",
+            "boards",
+            "scoring.runs",
+        ],
+        4,
     ),
     **dict.fromkeys(["families"], 5),
     **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge"], 6),

@@ -13,6 +13,7 @@ FAMILIES: dict[str, str] = {
     "Clustering": "metalearn_env.families.clustering:Clustering",
     "QLearning": "metalearn_env.families.q_learning:QLearning",
     "Classification": "metalearn_env.families.classification:Classification",
+    "NeuralNetwork": "metalearn_env.families.neural_network:NeuralNetwork",
 }
 
 MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`
