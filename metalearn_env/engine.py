@@ -7,7 +7,7 @@ It draws nothing and decides nothing. NumPy only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,11 @@ class Engine(Learners):
 
     def __post_init__(self) -> None:
         self._carried = self.family.num_carried
+
+    def contiguous(self) -> Engine:
+        """Return a copy whose arrays are contiguous and its own."""
+        task = self.task._make([array.copy() for array in self.task])
+        return replace(self, task=task, **{name: getattr(self, name).copy() for name in STATE})
 
     def put(self, fresh: Iterable[tuple[int, Rows, Engine]]) -> None:
         """Replace the learners of some rows, (k,), by those of an engine of k; the number is of their family, 0."""

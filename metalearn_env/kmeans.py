@@ -14,6 +14,8 @@ Every problem is computed as if it were alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ from metalearn_env.family import HALF, ONE, TINY, Array
 BARRIER = 1e300
 CANCELLATION = 1e-4  # mean squared distance to the centres / to the origin, below which products are not trusted
 MOST_ITERATIONS = 300
-TOGETHER = 6  # iterations that all runs of a problem make side by side; those that need more go on alone
+TOGETHER = 7  # iterations that all runs of a problem make side by side; those that need more go on alone
 ELEMENTS = 2**18  # of the largest temporary array, where problems can be cut so
 
 MINUS_TWO = -2.0
@@ -37,8 +39,11 @@ def lifted(points: Array) -> Array:
 
 def rescaled(points: Array, scatter: Array) -> Array:
     """Return lifted points in single precision, in units of their root mean squared norm."""
+    result: NDArray[Any] = np.empty(points.shape, np.float32)
     unit = np.sqrt(np.maximum(scatter, TINY))[:, None, None]
-    return lifted((points[:, :, :-2] / unit).astype(np.float32))
+    coordinates = np.divide(points[:, :, :-2], unit, out=result[:, :, :-2], casting="same_kind")
+    result[:, :, -2], result[:, :, -1] = 1.0, np.vecdot(coordinates, coordinates)
+    return result
 
 
 def distances(points: Array, centres: Array, barrier: Array, scatter: Array) -> tuple[Array, Array]:

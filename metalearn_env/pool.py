@@ -1,7 +1,8 @@
-"""Tasks on hand: every row draws its own, in blocks, and hands them out as its episodes end.
+"""Episodes on hand: every row draws its own, in blocks, and hands them out as its episodes end.
 
 A row has its own generator, so n rows of a batch meet the tasks that n single environments with the same seeds meet.
-Drawing in blocks of a fixed size keeps it a small part of the cost of an episode.
+Drawing in blocks of a fixed size, and putting learners at the start of a whole block at once, keeps what comes before
+the first step a small part of the cost of an episode.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import Rows
+from metalearn_env.engine import STATE, Engine, Rows
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.ranges import log_uniform_integer
 from metalearn_env.splits import task_generator
@@ -24,13 +25,20 @@ MAX_BLOCK = 160
 COMPLETED_AT_ONCE = 128
 
 
-class Episode(NamedTuple):
-    """What n episodes are made of, all their randomness included."""
+class Draw(NamedTuple):
+    """The random numbers of n episodes."""
 
     task: Any  # a NamedTuple of arrays with leading axis n
     horizon: NDArray[np.int64]  # (n,)
     first_step: Array  # (n,) in units
     noise: Array  # (n, longest horizon) standard normal draws, or (n, 0)
+
+
+class Episodes(NamedTuple):
+    """n episodes, about to begin."""
+
+    engine: Engine  # of n learners, at the start of their tasks
+    noise: Array  # as in `Draw`
 
 
 class TaskPool:
@@ -70,8 +78,8 @@ class TaskPool:
     def seeded(self, row: int) -> bool:
         return bool(self._seeded[row])
 
-    def take(self, rows: Rows) -> Episode:
-        """Return the next episode of each of ``rows``, as views of records."""
+    def take(self, rows: Rows) -> Episodes:
+        """Return the next episode of each of ``rows``, (k,); the arrays are views of k records."""
         if not self._left[rows].all():
             used_up = np.flatnonzero((self._left == 0) & self._seeded)  # of all rows: many are cheaper together
             at_once = max(1, COMPLETED_AT_ONCE // self._block)
@@ -79,37 +87,43 @@ class TaskPool:
                 self._refill(used_up[first : first + at_once])
         taken = self._store[rows, self._block - self._left[rows]]
         self._left[rows] -= 1
-        arrays = [taken[name] for name in self._store.dtype.names]
-        return Episode(self._task_type._make(arrays[:-3]), *arrays[-3:])
+        *task, noise = (taken[name] for name in self._store.dtype.names if name not in STATE)
+        state = {name: taken[name] for name in STATE}
+        engine = Engine(
+            family=self._family, task=self._task_type._make(task), scratch=np.empty(state["theta"].shape), **state
+        )
+        return Episodes(engine, noise)
 
     @cached_property
     def _block(self) -> int:
         """How many episodes a row draws at once, as the size of one allows."""
-        trial = self._completed(self._draw(np.random.default_rng(0), 1))
-        _check_shapes(self._family, trial.task)
-        size = sum(array.nbytes for array in _flat(trial))
+        draw = self._draw(np.random.default_rng(0), 1)
+        _check_shapes(self._family, self._family.complete(draw.task))
+        size = sum(array.nbytes for array in _columns(self._begun(draw)).values())
         return int(np.clip(self._block_bytes // size, 1, MAX_BLOCK))
 
     def _refill(self, rows: Rows) -> None:
         drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
-        block = self._completed(_joined(drawn))
+        episodes = self._begun(_joined(drawn))
+        columns = _columns(episodes)
         if self._store is None:
-            self._task_type = type(block.task)
-            fields = [(str(index), array.dtype, array.shape[1:]) for index, array in enumerate(_flat(block))]
+            self._task_type = type(episodes.engine.task)
+            fields = [(name, array.dtype, array.shape[1:]) for name, array in columns.items()]
             self._store = np.zeros((len(self._left), self._block), np.dtype(fields, align=True))
-        for name, new in zip(self._store.dtype.names, _flat(block), strict=True):
+        for name, new in columns.items():
             for index, row in enumerate(rows):
                 self._store[name][row] = new[index * self._block : (index + 1) * self._block]
         self._left[rows] = self._block
 
-    def _completed(self, episode: Episode) -> Episode:
-        return episode._replace(task=self._family.complete(episode.task))
+    def _begun(self, draw: Draw) -> Episodes:
+        task = self._family.complete(draw.task)
+        return Episodes(Engine.start(self._family, task, draw.horizon, draw.first_step), draw.noise)
 
-    def _draw(self, rng: np.random.Generator, n: int) -> Episode:
+    def _draw(self, rng: np.random.Generator, n: int) -> Draw:
         low, high = self._horizon
         task = self._family.sample(rng, n, high)
         uniform = rng.random((2, n))
-        return Episode(
+        return Draw(
             task=task,
             horizon=log_uniform_integer(uniform[0], low, high),
             first_step=np.exp(self._decades * np.log(10.0) * (2.0 * uniform[1] - 1.0)),
@@ -144,7 +158,7 @@ class MixedPool:
     def seeded(self, row: int) -> bool:
         return self._generators[row] is not None
 
-    def take(self, rows: Rows) -> Iterator[tuple[int, Rows, Episode]]:
+    def take(self, rows: Rows) -> Iterator[tuple[int, Rows, Episodes]]:
         """Yield, for each family that has a turn, its index, the rows of its next episodes, and these."""
         for row in rows[self._left[rows] == 0]:
             if (generator := self._generators[row]) is not None:
@@ -180,12 +194,16 @@ def _check_shapes(family: TaskFamily, task: Any) -> None:
             raise ValueError(f"{type(family).__name__}: {name} of one task is {shape}, not {np.shape(answer)}")
 
 
-def _flat(episode: Episode) -> Sequence[np.ndarray]:
-    return [*episode.task, *episode[1:]]
+def _columns(episodes: Episodes) -> dict[str, np.ndarray]:
+    """Return all there is of n episodes, each with leading axis n: task, state, noise."""
+    engine = episodes.engine
+    task = {str(index): array for index, array in enumerate(engine.task)}
+    return {**task, **{name: getattr(engine, name) for name in STATE}, "noise": episodes.noise}
 
 
-def _joined(episodes: Sequence[Episode]) -> Episode:
-    if len(episodes) == 1:
-        return episodes[0]
-    arrays = [np.concatenate(together) for together in zip(*map(_flat, episodes), strict=True)]
-    return Episode(episodes[0].task._make(arrays[:-3]), *arrays[-3:])
+def _joined(draws: Sequence[Draw]) -> Draw:
+    if len(draws) == 1:
+        return draws[0]
+    task = [np.concatenate(together) for together in zip(*(draw.task for draw in draws), strict=True)]
+    others = [np.concatenate(together) for together in zip(*(draw[1:] for draw in draws), strict=True)]
+    return Draw(draws[0].task._make(task), *others)

@@ -20,7 +20,7 @@ from metalearn_env.family import Array, TaskFamily
 from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.mixture import Part, make_parts, typical_return
 from metalearn_env.observations import Observer
-from metalearn_env.pool import BLOCK_BYTES, Episode, MixedPool, TaskPool
+from metalearn_env.pool import BLOCK_BYTES, Episodes, MixedPool, TaskPool
 from metalearn_env.ranges import Range, as_integer, as_range
 from metalearn_env.rewards import check_reward, potential
 
@@ -143,7 +143,10 @@ class Session:
             self.trace.begin(self.engine, rows)
 
     def _begin(self, rows: Rows) -> None:
-        fresh = [(part, some, self._started(part, some, episode)) for part, some, episode in self._episodes(rows)]
+        fresh = []
+        for part, some, (engine, noise) in self._episodes(rows):
+            fresh.append((part, some, engine.contiguous() if self._keeps else engine))
+            self._noise[some, : noise.shape[1]] = noise
         for part, some, engine in fresh:
             self.actions.begin(engine, some)
             self.observer.begin(engine, some)
@@ -163,18 +166,11 @@ class Session:
         """Whether fresh learners are to be kept themselves, not to be put in the place of others."""
         return self.n == 1 or not (self.begun or self._mixed)
 
-    def _episodes(self, rows: Rows) -> Iterator[tuple[int, Rows, Episode]]:
+    def _episodes(self, rows: Rows) -> Iterator[tuple[int, Rows, Episodes]]:
         if isinstance(self.pool, MixedPool):
             yield from self.pool.take(rows)
         else:
             yield 0, rows, self.pool.take(rows)
-
-    def _started(self, part: int, rows: Rows, episode: Episode) -> Engine:
-        task, horizon, first_step, noise = episode
-        self._noise[rows, : noise.shape[1]] = noise
-        if self._keeps:
-            task, horizon = task._make(map(np.ascontiguousarray, task)), horizon.copy()
-        return Engine.start(self.parts[part].family, task, horizon, first_step)
 
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
         """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
