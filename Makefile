@@ -43,6 +43,7 @@ benchmark: .venv/installed  ## speed, memory, controls, rules and schedules, wri
 	$(BIN)/python -m benchmarks.controls
 	$(BIN)/python -m benchmarks.rules
 	$(BIN)/python -m benchmarks.schedules
+	$(BIN)/python -m benchmarks.policies --out docs/results/policies_speed.md
 
 clean:
 	rm -rf .venv .venv-lowest runs dist

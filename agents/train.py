@@ -1,4 +1,8 @@
-"""Train an agent: ``python -m agents.train --env MetaLearn/LinearRegression-v0 --steps 2_000_000 --out runs/mine``."""
+"""Train an agent: ``python -m agents.train --algo ppo --env MetaLearn/LinearRegression-v0 --out runs/mine``.
+
+The hyperparameters are those of ``agents/hyperparameters/ALGO.yml``, or another ``--conf-file``; ``--hyperparams`` goes
+before them: ``--hyperparams learning_rate:lin_3e-4 n_steps:50 "policy_kwargs:{net_arch: [32, 32]}"``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.export import versions
-from agents.training import POLICY, RUN, Checkpoint, ProgressBar, Validation, checkpoints, new_logger
-from metalearn_env.adapters.sb3 import make_sb3_env
+from agents.algorithms import algorithm, make_env, new_model
+from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
+from agents.export import export, versions
+from agents.settings import FOLDER, Settings, default, override, read, settings
+from agents.training import BEST, POLICY, RUN, Logs, ProgressBar, Validation, is_recurrent, new_logger
 from metalearn_env.commandline import key_value, run
+from metalearn_env.files import write_whole
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 
-#: option, least, greatest value
-BOUNDS = (
-    ("learning_rate", 0.0, 1.0),
-    ("gamma", 0.0, 1.0),
-    ("gae_lambda", 0.0, 1.0),
-    ("ent_coef", 0.0, 100.0),
-    ("log_std", -20.0, 2.0),
-)
+LOGS = 10  # between two scores on validation tasks
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,15 @@ class Args:
     env: str = "MetaLearn/LinearRegression-v0"
     """id of the environment"""
     env_kwargs: tuple[str, ...] = ()
-    """options of the environment, as key:value"""
+    """options of the environment, as key:value; they go before those of the file of hyperparameters"""
     algo: str = "ppo"
-    """algorithm: ppo"""
-    steps: int = 1_000_000
-    """environment steps in all"""
+    """ppo, a2c, trpo, ppo_lstm, ars, sac, td3, ddpg, tqc, crossq, dqn or qrdqn"""
+    hyperparams: tuple[str, ...] = ()
+    """hyperparameters, as name:value, which go before those of the file"""
+    conf_file: Path | None = None
+    """file of hyperparameters; agents/hyperparameters/ALGO.yml if none is given"""
+    steps: int | None = None
+    """environment steps in all; n_timesteps of the file if none are given"""
     seed: int = 0
     """of weights, actions and tasks"""
     resume: bool = False
@@ -59,63 +63,54 @@ class Args:
     """environment steps between scores on validation tasks"""
     validation_tasks: int = 128
     """how many of them, of each family"""
-    num_envs: int = 256
-    """rows of the vector environment"""
-    n_steps: int = 50
-    """steps of each row between updates"""
-    batch_size: int = 1600
-    """steps in a minibatch of an update"""
-    n_epochs: int = 6
-    """passes over the steps of an update"""
-    learning_rate: float = 1e-3
-    """at the start; it falls linearly to 0"""
-    gamma: float = 1.0
-    """discount; 1, since a horizon is part of the problem"""
-    gae_lambda: float = 0.9
-    """bias against variance of the advantages"""
-    ent_coef: float = 0.0
-    """weight of the entropy"""
-    log_std: float = -1.7
-    """logarithm of the first standard deviation of the actions"""
-    width: int = 64
-    """units in each of the two hidden layers"""
 
 
-def main(args: Args) -> None:
+def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     """Run the training that ``args`` ask for.
+
+    Args:
+        args: the options.
+        watch: is told the steps and each score on validation tasks; training ends when it returns False.
 
     Raises:
         ValueError, TypeError: an option that cannot be honoured; nothing has been written.
+        OSError: something cannot be written; what was written before is whole.
         SystemExit: training is interrupted.
     """
-    options = dict(key_value(text) for text in args.env_kwargs)
     begun = check_run(args)
+    record = begun or new_record(args)
+    options, chosen = record["options"], Settings(**record["settings"])
+    steps = args.steps or record["steps"]
     validation = task_sets(args.env, "validation", args.validation_tasks, 0, options)
-    model = resumed(args, options) if args.resume else new_model(args, options)
-    if args.steps <= model.num_timesteps:
-        raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {args.steps}")
-    model.set_random_seed(stream_seed(args.seed, model.num_timesteps))
-    record = begun or {
-        **config(args),
-        "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
-        "resumed_at": [],
-    }
-    if args.resume:
+    identity = {"algo": args.algo, "env": args.env, "env_kwargs": options, "metalearn_env": versions()["metalearn_env"]}
+    if begun:
+        model = resumed(args, options, chosen, identity)
         record["resumed_at"].append(model.num_timesteps)
+    else:
+        model = new_model(args.algo, args.env, options, chosen, args.seed)
+    if steps <= model.num_timesteps:
+        raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {steps}")
+    record["steps"] = steps
+    says = header(record, model)
+    if not is_recurrent(model):
+        export(model, says)  # which refuses what it cannot export
+    model.set_random_seed(stream_seed(args.seed, model.num_timesteps))
     write_run(args.out, record)
     parts = [
-        ProgressBar(args.steps),
-        Validation(validation, args.validate_every, args.out, header(record, options, model)),
-        Checkpoint(args.checkpoint_every, args.out),
+        ProgressBar(steps),
+        Validation(validation, args.validate_every, args.out, says, watch),
+        Logs(max(1, args.validate_every // LOGS)),
+        Checkpoint(args.checkpoint_every, args.out, identity),
     ]
     model.set_logger(new_logger(args.out, model.num_timesteps))
+    todo: dict[str, Any] = {"callback": CallbackList(parts), "reset_num_timesteps": False, "log_interval": None}
     try:
-        model.learn(args.steps - model.num_timesteps, callback=CallbackList(parts), reset_num_timesteps=False)
+        model.learn(steps - model.num_timesteps, **todo)
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
     finally:
         model.logger.close()
-    print(f"best policy on validation tasks: {args.out / POLICY}")
+    print(f"best agent on validation tasks: {args.out / (BEST if is_recurrent(model) else POLICY)}")
 
 
 def stream_seed(seed: int, steps: int) -> int:
@@ -129,31 +124,16 @@ def check_run(args: Args) -> dict[str, Any] | None:
     Raises:
         ValueError: the folder holds a run already, or, to be resumed, none that was begun with the same options.
     """
-    for name in (
-        "steps",
-        "num_envs",
-        "n_steps",
-        "batch_size",
-        "n_epochs",
-        "width",
-        "checkpoint_every",
-        "validate_every",
-    ):
+    for name in ("checkpoint_every", "validate_every", *(("steps",) if args.steps is not None else ())):
         as_integer(name, getattr(args, name), minimum=1)
     as_integer("seed", args.seed, minimum=0)
-    for name, low, high in BOUNDS:
-        if not low <= getattr(args, name) <= high:
-            raise ValueError(f"{name} is between {low:g} and {high:g}, not {getattr(args, name)}")
-    if args.num_envs * args.n_steps < 2:
-        raise ValueError("an update needs at least 2 steps: num_envs * n_steps is 1")
-    if args.algo != "ppo":
-        raise ValueError(f"algo is ppo, not {args.algo}")
+    algorithm(args.algo)
     path, begun = args.out / RUN, bool(checkpoints(args.out))
     if not args.resume:
         if begun:
             raise ValueError(f"{args.out} holds a run already; give another --out, or --resume it")
         return None
-    if not begun:
+    if not begun or not path.exists():
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
     recorded: dict[str, Any] = json.loads(path.read_text())
     asked = config(args)
@@ -161,6 +141,28 @@ def check_run(args: Args) -> dict[str, Any] | None:
         if recorded.get(name) != asked[name]:
             raise ValueError(f"the run was begun with {name}={recorded.get(name)!r}, not {asked[name]!r}")
     return recorded
+
+
+def new_record(args: Args) -> dict[str, Any]:
+    """Return what there is to know of a run that begins: its options and its hyperparameters.
+
+    Raises:
+        ValueError: a hyperparameter that cannot be honoured.
+        OSError: there is no such file of hyperparameters.
+    """
+    given = read(args.conf_file or FOLDER / f"{args.algo}.yml", args.env)
+    given |= dict(map(override, args.hyperparams))
+    chosen = settings(algorithm(args.algo).cls, given)
+    record = {
+        **config(args),
+        "steps": args.steps or chosen.n_timesteps,
+        "settings": asdict(chosen),
+        "options": {**chosen.env_kwargs, **dict(map(key_value, args.env_kwargs))},
+        "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
+        "resumed_at": [],
+    }
+    as_json: dict[str, Any] = json.loads(json.dumps(record))
+    return as_json
 
 
 def config(args: Args) -> dict[str, Any]:
@@ -172,53 +174,30 @@ def config(args: Args) -> dict[str, Any]:
 def write_run(folder: Path, record: dict[str, Any]) -> None:
     """Write what there is to know of a run, all of it or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{RUN}.part"
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    unfinished.replace(folder / RUN)
+    write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def make_env(args: Args, options: dict[str, Any]) -> VecMonitor:
-    """Return the native vector environment; `main` seeds it."""
-    return VecMonitor(make_sb3_env(args.env, args.num_envs, **options))
+def resumed(args: Args, options: dict[str, Any], chosen: Settings, identity: dict[str, Any]) -> BaseAlgorithm:
+    """Return the agent of the last whole checkpoint."""
+    cls = algorithm(args.algo).cls
+    gamma = chosen.arguments.get("gamma", default(cls, "gamma"))
+    return load_agent(cls, last_whole(args.out), lambda: make_env(args.env, options, chosen, gamma), identity)
 
 
-def new_model(args: Args, options: dict[str, Any]) -> PPO:
-    """Return an untrained agent."""
-    first_rate = args.learning_rate
-    return PPO(
-        "MlpPolicy",
-        make_env(args, options),
-        seed=args.seed,
-        n_steps=args.n_steps,
-        batch_size=args.batch_size,
-        n_epochs=args.n_epochs,
-        learning_rate=lambda remaining: first_rate * remaining,
-        gamma=args.gamma,
-        gae_lambda=args.gae_lambda,
-        ent_coef=args.ent_coef,
-        policy_kwargs={"net_arch": [args.width, args.width], "log_std_init": args.log_std},
-        device="cpu",
-    )
-
-
-def resumed(args: Args, options: dict[str, Any]) -> PPO:
-    """Return the agent of the last checkpoint."""
-    return PPO.load(checkpoints(args.out)[-1], env=make_env(args, options), device="cpu")
-
-
-def header(record: dict[str, Any], options: dict[str, Any], model: PPO) -> dict[str, Any]:
+def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:
     """Return what the policy file says of itself."""
     vector = model.get_env()
     assert vector is not None
     session = vector.get_attr("session")[0]
     return {
         "env": record["env"],
-        "env_kwargs": options,
+        "env_kwargs": record["options"],
         "action": session.actions.action,
         "strategy": session.actions.strategy,
         "history": session.history,
         "feature_names": feature_names(session.history),
         "algorithm": record["algo"],
+        "hyperparameters": record["settings"]["arguments"],
         "seed": record["seed"],
         "command": record["command"],
         "resumed_at": record["resumed_at"],

@@ -1,28 +1,34 @@
-"""What happens while an agent trains: a progress bar, checkpoints, and a score on validation tasks."""
+"""What happens while an agent trains: a progress bar, logs, and a score on validation tasks."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
+from agents.checkpoints import save_agent
 from agents.export import export
+from metalearn_env.driving import driven
+from metalearn_env.engine import Engine
 from metalearn_env.family import Array
+from metalearn_env.files import write_whole
 from metalearn_env.policy import load
-from metalearn_env.scoring import TaskSet
+from metalearn_env.rules import Rule
+from metalearn_env.scoring import TaskSet, final_log_gap
 from metalearn_env.scoring.statistics import interquartile_mean
-from metalearn_env.scoring.table import run_policy
 
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"
-CHECKPOINTS = "checkpoints"
+BEST = "best.zip"  # of an agent that is not exported
 RUN = "run.json"
 
 
@@ -42,11 +48,37 @@ class ProgressBar(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._bar.update(self.num_timesteps - self._bar.n)
         if self.model.ep_info_buffer:
-            self._bar.set_postfix_str(f"return {np.mean([info['r'] for info in self.model.ep_info_buffer]):.1f}")
+            self._bar.set_postfix_str(f"return {np.mean([info['r'] for info in self.model.ep_info_buffer]):.1f}", False)
 
     def _on_training_end(self) -> None:
         self._bar.update(self.num_timesteps - self._bar.n)
         self._bar.close()
+
+
+class Logs(BaseCallback):
+    """Write what the logger has every ``every`` steps, and at the end."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self._every = every
+
+    def _on_training_start(self) -> None:
+        self._written = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self._written + self._every:
+            self._write()
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._written:
+            self._write()
+
+    def _write(self) -> None:
+        self.model.dump_logs()
+        self._written = self.num_timesteps
 
 
 class Validation(BaseCallback):
@@ -55,19 +87,28 @@ class Validation(BaseCallback):
     Args:
         sets: what to score on; of several sets the mean counts.
         every: environment steps between scores.
-        folder: the run; ``validation.csv`` and ``policy.safetensors`` are written there.
+        folder: the run; ``validation.csv`` and ``policy.safetensors`` (of a recurrent agent ``best.zip``) are written
+            there.
         header: what the policy file is to say of itself.
+        watch: is told the steps and each score; training ends when it returns False.
     """
 
-    def __init__(self, sets: Sequence[TaskSet], every: int, folder: Path, header: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        sets: Sequence[TaskSet],
+        every: int,
+        folder: Path,
+        header: dict[str, Any],
+        watch: Callable[[int, float], bool] | None = None,
+    ) -> None:
         super().__init__()
-        self._sets, self._every, self._folder, self._header = sets, every, folder, header
-        self._next, self._best = 0, -np.inf
+        self._sets, self._every, self._folder, self._header, self._watch = sets, every, folder, header, watch
+        self._next, self._best, self._goes_on = 0, -np.inf, True
         if (folder / POLICY).exists():
             self._best = load(folder / POLICY).header["validation_iqm"]
 
     def _on_step(self) -> bool:
-        return True
+        return self._goes_on
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps >= self._next:
@@ -76,9 +117,9 @@ class Validation(BaseCallback):
     def _on_training_start(self) -> None:
         """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
         kept = [row for row in read_scores(self._folder) if row[0] <= self.num_timesteps]
-        with (self._folder / SCORES).open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
+        write_whole(self._folder / SCORES, "".join(f"{steps},{iqm}\n" for steps, iqm in kept).encode())
         self._next = kept[-1][0] + self._every if kept else 0
+        self._best = max([self._best, *(iqm for _, iqm in kept)])
 
     def _on_training_end(self) -> None:
         scored = read_scores(self._folder)
@@ -86,44 +127,51 @@ class Validation(BaseCallback):
             self._score()
 
     def _score(self) -> None:
-        policy = export(self.model, self._header)
-        iqm = mean_score(self._sets, lambda tasks: run_policy(policy, tasks))
+        iqm = mean_score(self._sets, lambda tasks: reached(self.model, self._header, tasks))
         if iqm > self._best:
-            policy.header["validation_iqm"], policy.header["steps"] = round(iqm, 4), self.num_timesteps
-            policy.save(self._folder / POLICY)
+            self._keep(iqm)
         self._best = max(self._best, iqm)
         self.logger.record("validation/iqm", iqm)
         with (self._folder / SCORES).open("a", newline="") as file:
             csv.writer(file).writerow([self.num_timesteps, iqm])
         self._next = self.num_timesteps + self._every
+        if self._watch is not None:
+            self._goes_on = self._watch(self.num_timesteps, iqm)
+
+    def _keep(self, iqm: float) -> None:
+        header = {**self._header, "validation_iqm": round(iqm, 4), "steps": self.num_timesteps}
+        if is_recurrent(self.model):
+            save_agent(self.model, self._folder / BEST, header)
+        else:
+            export(self.model, header).save(self._folder / POLICY)
 
 
-class Checkpoint(BaseCallback):
-    """Save the whole agent every ``every`` steps: each file is whole or absent, and the two last are kept."""
+def is_recurrent(model: BaseAlgorithm) -> bool:
+    """Return whether an agent has a memory of its own, and so no policy file."""
+    return isinstance(model, RecurrentPPO)
 
-    def __init__(self, every: int, folder: Path) -> None:
-        super().__init__()
-        self._every, self._folder, self._next = every, folder / CHECKPOINTS, 0
 
-    def _on_training_start(self) -> None:
-        self._folder.mkdir(exist_ok=True)
-        self.save()
+def reached(model: BaseAlgorithm, header: dict[str, Any], tasks: TaskSet) -> Array:
+    """Return the final log gaps, (n,), of an agent on tasks."""
+    rule = recurrent(model, header) if is_recurrent(model) else export(model, header).step_sizes
+    return final_log_gap(tasks.family, tasks.task, tasks.horizon, rule)
 
-    def _on_step(self) -> bool:
-        return True
 
-    def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= self._next:
-            self.save()
+def recurrent(model: BaseAlgorithm, header: Mapping[str, Any]) -> Rule:
+    """Return the step sizes of an agent with a memory, which begins empty with the episodes of an engine."""
 
-    def _on_training_end(self) -> None:
-        self.save()
+    def rule(engine: Engine) -> Iterator[Array]:
+        memory: Any = None
 
-    def save(self) -> None:
-        save_whole(self.model, self._folder / f"{self.num_timesteps}.zip")
-        for old in [*checkpoints(self._folder.parent)[:-2], *self._folder.glob("*.part")]:
-            old.unlink()
-        self._next = self.num_timesteps + self._every
+        def act(observations: NDArray[Any]) -> NDArray[Any]:
+            nonlocal memory
+            starts = np.full(len(observations), memory is None)
+            actions, memory = model.predict(observations, state=memory, episode_start=starts, deterministic=True)
+            return actions
+
+        return driven(act, header, engine)
+
+    return rule
 
 
 def mean_score(sets: Sequence[TaskSet], reach: Callable[[TaskSet], Array]) -> float:
@@ -147,19 +195,6 @@ def read_returns(folder: Path) -> list[tuple[int, float]]:
                 if row.get("rollout/ep_rew_mean"):
                     returns[int(row["time/total_timesteps"])] = float(row["rollout/ep_rew_mean"])
     return list(returns.items())
-
-
-def save_whole(model: BaseAlgorithm, path: Path) -> None:
-    """Save an agent under another name first, so that a file at ``path`` is always whole."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
-        model.save(file)
-    unfinished.replace(path)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
-    return sorted((folder / CHECKPOINTS).glob("[0-9]*.zip"), key=lambda path: int(path.stem))
 
 
 def read_scores(folder: Path) -> list[tuple[int, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
 from metalearn_env.actions import ActionMap
+from metalearn_env.driving import check_features, driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.observations import Observer, feature_names
+from metalearn_env.files import write_whole
+from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 
 FORMAT = "metalearn_env policy 1"
 SHIPPED = Path(__file__).parent / "policies"
+
+ACTIVATIONS = ("tanh", "relu")
+OUTPUTS = ("clip", "tanh")
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """A multilayer perceptron with tanh units, from a flat observation to an action.
+    """A multilayer perceptron, from a flat observation to an action.
 
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
         header: what the file says of it: ``history``, ``action`` and ``strategy`` of the environment it was trained
-            on, ``feature_names``, and where it comes from (environment, command, seed, versions, score).
+            on, ``feature_names``; the hidden units, ``activation`` ("tanh", the default, or "relu"), and what brings
+            the outputs into the box of actions, ``output`` ("clip", the default, or "tanh"; of discrete actions the
+            largest output counts); and where it comes from (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -61,20 +69,41 @@ class Policy:
         Raises:
             ValueError: observations of another width than the policy was trained on.
         """
-        weight, _ = self.layers[0]
-        if observations.ndim != 2 or observations.shape[1] != weight.shape[1]:
-            raise ValueError(f"observations have shape (n, {weight.shape[1]}), not {observations.shape}")
+        (first, _), *_ = matrices = self._matrices
+        if observations.ndim != 2 or observations.shape[1] != len(first):
+            raise ValueError(f"observations have shape (n, {len(first)}), not {observations.shape}")
         output = observations
-        for weight, bias in self.layers[:-1]:
-            output = np.tanh(output @ weight.T + bias)
-        weight, bias = self.layers[-1]
-        output = output @ weight.T + bias
-        choices = ActionMap(1, self.header["action"], self.header["strategy"]).choices
+        for matrix, bias in matrices[:-1]:
+            output = output @ matrix
+            output += bias
+            np.tanh(output, out=output) if self._tanh else np.maximum(output, 0.0, out=output)
+        matrix, bias = matrices[-1]
+        output = output @ matrix
+        output += bias
+        choices = self._choices
         if choices is None:
-            return np.clip(output, -1.0, 1.0)
+            return np.tanh(output) if self._squashed else np.minimum(np.maximum(output, -1.0), 1.0)
+        if len(choices) == 1:
+            return output.argmax(axis=1)
         parts = np.split(output, np.cumsum(choices)[:-1], axis=1)
-        picked = np.stack([part.argmax(axis=1) for part in parts], axis=1)
-        return picked[:, 0] if len(choices) == 1 else picked
+        return np.stack([part.argmax(axis=1) for part in parts], axis=1)
+
+    @cached_property
+    def _matrices(self) -> list[tuple[Floats, Floats]]:
+        """The layers as they are multiplied, (in, out)."""
+        return [(np.ascontiguousarray(weight.T), bias) for weight, bias in self.layers]
+
+    @cached_property
+    def _tanh(self) -> bool:
+        return bool(self.header.get("activation", "tanh") == "tanh")
+
+    @cached_property
+    def _squashed(self) -> bool:
+        return bool(self.header.get("output", "clip") == "tanh")
+
+    @cached_property
+    def _choices(self) -> tuple[int, ...] | None:
+        return ActionMap(1, self.header["action"], self.header["strategy"]).choices
 
     def step_sizes(self, engine: Engine) -> Iterator[Array]:
         """Yield a step size, (n,), for every inner step of the engine's episodes, like a rule of `metalearn_env.rules`.
@@ -82,19 +111,7 @@ class Policy:
         Raises:
             ValueError: the policy was trained on other features than this version observes.
         """
-        header, n = self.header, len(engine.t)
-        check_features(header["feature_names"], feature_names(header["history"]))
-        actions, rows = ActionMap(n, header["action"], header["strategy"]), np.arange(n)
-        observer, noise = Observer(n, header["history"]), np.random.default_rng(0)
-        actions.begin(engine, rows)
-        observer.begin(engine, rows)
-        while True:
-            draw = noise.standard_normal(n) if header["strategy"] == "random" else None
-            step = actions.step_size(actions.parse(self(observer.observation()), n), engine, draw)
-            yield step
-            while header["strategy"] == "constant":
-                yield step
-            observer.update(engine)
+        return driven(self, self.header, engine)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` if an environment is asked for with another history, action or strategy than its own."""
@@ -110,10 +127,7 @@ class Policy:
         tensors = {}
         for index, (weight, bias) in enumerate(self.layers):
             tensors[f"{index}.weight"], tensors[f"{index}.bias"] = np.ascontiguousarray(weight), bias
-        path = Path(path)
-        unfinished = path.with_name(path.name + ".part")
-        unfinished.write_bytes(serialised(tensors, {"format": FORMAT, "policy": json.dumps(self.header)}))
-        unfinished.replace(path)
+        write_whole(Path(path), serialised(tensors, {"format": FORMAT, "policy": json.dumps(self.header)}))
 
 
 def load(name: str | Path) -> Policy:
@@ -155,6 +169,9 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     history = as_integer("history", header["history"], minimum=0)
     check_features(header["feature_names"], feature_names(history))
     actions = ActionMap(1, header["action"], header["strategy"])
+    for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
+        if header.get(name, known[0]) not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")
     if not layers or unused:
         raise ValueError(f"a policy has at least one layer of weight and bias, and nothing else: {unused}")
     width = len(header["feature_names"])
@@ -167,9 +184,3 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     outputs = sum(actions.choices) if actions.choices else actions.size
     if width != outputs:
         raise ValueError(f"{header['action']} {header['strategy']} actions take {outputs} outputs, not {width}")
-
-
-def check_features(theirs: Any, ours: Any) -> None:
-    """Raise ``ValueError`` with both lists unless a policy's feature names are those of the environment."""
-    if list(theirs) != list(ours):
-        raise ValueError(f"the policy was trained on the features\n  {list(theirs)}\nbut these are\n  {list(ours)}")

@@ -20,7 +20,8 @@ TOLD = ("spectral", "momentum", "streaming", "centres", "visits", "entries")  # 
 #: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
     **dict.fromkeys(
-        ["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "scoring.formatting"], 0
+        ["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "files", "scoring.formatting"],
+        0,
     ),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "risk"], 2),
@@ -46,19 +47,10 @@ FLOORS = {
         3,
     ),
     **dict.fromkeys(
-        [
-            "garnets",
-            "given_process",
-            "gymnasium_processes",
-            "network_tasks",
-            "policy",
-            "spaces",
-            "boards",
-            "scoring.runs",
-        ],
-        4,
+        ["garnets", "given_process", "gymnasium_processes", "driving", "spaces", "boards", "scoring.runs"], 4
     ),
-    **dict.fromkeys(["families"], 5),
+    **dict.fromkeys(["network_tasks"], 4),
+    **dict.fromkeys(["families", "policy"], 5),
     **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge"], 6),
     **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),

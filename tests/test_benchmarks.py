@@ -39,3 +39,16 @@ def test_rates_are_of_steps_that_count(diverging: bool) -> None:
     assert batch.seconds > 0.0
     if not diverging:
         assert (batch.steps, batch.episodes) == (2 * 4 * 3, 2 * 3)
+
+
+def test_the_speed_of_training_and_policies_is_a_page() -> None:
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("yaml")
+    from benchmarks import policies
+
+    lines = policies.page((2,), 1, 1, n_steps=4, batch_size=8, n_epochs=1, policy_kwargs={"net_arch": [4]}).splitlines()
+    (training,) = [line for line in lines if line.startswith("| 2 |")]
+    native, singles = (float(cell.replace(",", "")) for cell in training.split(" | ")[1:3])
+    assert native > 0.0
+    assert singles > 0.0
+    assert sum(line.startswith(("| tanh, clip", "| relu, tanh")) for line in lines) == 2 * len(policies.TIMES)

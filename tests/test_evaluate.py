@@ -28,8 +28,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """Return the folders of two training seeds."""
     folders = tuple(tmp_path_factory.mktemp("runs") / name for name in ("one", "two"))
     for seed, folder in enumerate(folders):
-        settings: dict[str, Any] = {"steps": 320, "num_envs": 16, "n_steps": 10, "batch_size": 160, "width": 8}
-        train.main(train.Args(out=folder, env_kwargs=TINY, seed=seed, validation_tasks=16, **settings))
+        small = ("n_envs:16", "n_steps:10", "batch_size:160", "policy_kwargs:{net_arch: [8, 8]}")
+        train.main(train.Args(folder, env_kwargs=TINY, hyperparams=small, steps=320, seed=seed, validation_tasks=16))
     return folders
 
 

@@ -53,6 +53,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path, action: str, strategy: str) -> 
     assert load(str(path)).header["seed"] == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_leaves_the_policy_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    untrained().save(path)
+    (tmp_path / "mine.safetensors.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot write .*mine\.safetensors: No space left"):
+        untrained(seed=1).save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.safetensors"]
+    assert load(path).header["seed"] == 0
+
+
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     path = tmp_path / "mine.safetensors"
@@ -103,6 +114,8 @@ WEIGHT, BIAS = np.zeros((1, 18), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps({"history": 1})}, WEIGHT, BIAS, "feature_names"),
         ({"policy": json.dumps(header(history=-3))}, WEIGHT, BIAS, "history"),
         ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
+        ({"policy": json.dumps(header(activation="gelu"))}, WEIGHT, BIAS, "activation is one of tanh, relu, not"),
+        ({"policy": json.dumps(header(output="raw"))}, WEIGHT, BIAS, "output is one of clip, tanh, not"),
         ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 18"),
         ({"policy": json.dumps(header())}, WEIGHT.astype(int), BIAS, "layer 0"),
         ({"policy": json.dumps(header())}, WEIGHT * np.nan, BIAS, "finite"),
@@ -183,18 +196,6 @@ def test_numpy_does_what_torch_does(env_id: str, options: dict[str, str]) -> Non
         spread.append(found)
         observations, *_ = env.step(expected)
     assert np.std(spread) > 0.01
-
-
-def test_only_tanh_actors_are_exported() -> None:
-    pytest.importorskip("stable_baselines3")
-    export = pytest.importorskip("agents.export").export
-    import torch
-    from stable_baselines3 import DQN, PPO
-
-    relu = PPO("MlpPolicy", gym.make(REGRESSION), policy_kwargs={"activation_fn": torch.nn.ReLU}, device="cpu")
-    for model in (relu, DQN("MlpPolicy", gym.make(REGRESSION, action="discrete"), device="cpu")):
-        with pytest.raises(ValueError, match="tanh"):
-            export(model, {})
 
 
 def test_no_torch_is_loaded(run_python: Any, tmp_path: Path) -> None:

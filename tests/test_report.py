@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -55,9 +54,9 @@ class Page(HTMLParser):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a report on an agent that has hardly been trained, on two families."""
     run, out = tmp_path_factory.mktemp("runs") / "one", tmp_path_factory.mktemp("report") / "new"
-    settings: dict[str, Any] = {"steps": 320, "num_envs": 16, "n_steps": 10, "batch_size": 160, "width": 8}
+    small = ("n_envs:16", "n_steps:10", "batch_size:160", "policy_kwargs:{net_arch: [8, 8]}")
     kind = {"env": "MetaLearn/Mixture-v0", "env_kwargs": MIXTURE}
-    train.main(train.Args(out=run, validation_tasks=8, **kind, **settings))
+    train.main(train.Args(out=run, hyperparams=small, steps=320, validation_tasks=8, **kind))
     report.main(report.Args(runs=(run,), out=out, tasks=24))
     return out
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,8 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import train
-from agents.training import CHECKPOINTS, POLICY, checkpoints, read_returns, read_scores
+from agents.checkpoints import CHECKPOINTS, checkpoints
+from agents.training import POLICY, RUN, read_returns, read_scores
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -33,12 +38,17 @@ ROOT = Path(__file__).parent.parent
 ENV = "MetaLearn/LinearRegression-v0"
 TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10, "horizon": 10}
 TEXT = tuple(f"{name}:{value}" for name, value in TINY.items())
-SMALL = {"num_envs": 16, "n_steps": 10, "batch_size": 160, "n_epochs": 1, "width": 8, "validation_tasks": 16}
+SMALL = {"n_envs": 16, "n_steps": 10, "batch_size": 160, "n_epochs": 1, "policy_kwargs": {"net_arch": [8, 8]}}
+OFF_POLICY = {"n_envs": 16, "learning_starts": 160, "batch_size": 32, "policy_kwargs": {"net_arch": [8, 8]}}
 
 
-def arguments(out: Path, **options: Any) -> Any:
-    settings = {"steps": 960, "validate_every": 320, "checkpoint_every": 320, **SMALL}
-    return train.Args(out=out, env=ENV, env_kwargs=TEXT, **{**settings, **options})
+def hyperparams(settings: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name}:{json.dumps(value)}" for name, value in settings.items())
+
+
+def arguments(out: Path, small: dict[str, Any] = SMALL, **options: Any) -> Any:
+    every = {"steps": 960, "validate_every": 320, "checkpoint_every": 320, "validation_tasks": 16}
+    return train.Args(out=out, env=ENV, env_kwargs=TEXT, **{**every, "hyperparams": hyperparams(small), **options})
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +64,7 @@ def test_a_run_leaves_what_is_needed(finished: Any) -> None:
     begun = json.loads((out / "run.json").read_text())
     assert (begun["env"], begun["env_kwargs"], begun["seed"], begun["steps"]) == (ENV, list(TEXT), 0, 960)
     assert [steps for steps, _ in read_scores(out)] == [0, 320, 640, 960]
-    assert len(read_returns(out)) == 6
-    assert read_returns(out)[-1][0] == 960
+    assert [steps for steps, _ in read_returns(out)] == list(range(160, 961, 160))
     assert np.isfinite([value for _, value in (*read_scores(out), *read_returns(out))]).all()
     assert list(out.glob("progress*.csv"))
     assert list(out.glob("events.out.tfevents.*"))
@@ -101,7 +110,8 @@ def test_a_run_is_not_overwritten(finished: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("learning_rate", 0.5), ("seed", 7), ("env_kwargs", TEXT[:-1]), ("num_envs", 4)]
+    ("option", "value"),
+    [("hyperparams", hyperparams({**SMALL, "n_envs": 4})), ("seed", 7), ("env_kwargs", TEXT[:-1]), ("algo", "a2c")],
 )
 def test_a_run_does_not_go_on_with_other_options(finished: Any, option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
@@ -117,12 +127,15 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"algo": "sac"}, ValueError),
+        ({"algo": "genetic"}, ValueError),
         ({"env": "MetaLearn/NoSuch-v0"}, Exception),
         ({"env_kwargs": ("spectrum:flat",)}, ValueError),
         ({"env_kwargs": ("bogus:1",)}, TypeError),
         ({"env_kwargs": ("action:bogus",)}, ValueError),
+        ({"env_kwargs": ("observation:dict",)}, ValueError),
         ({"validation_tasks": 3}, ValueError),
+        ({"conf_file": Path("no-such-file.yml")}, FileNotFoundError),
+        ({"conf_file": ROOT / "Makefile"}, ValueError),
     ],
 )
 def test_a_run_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str, Any], error: type) -> None:
@@ -131,19 +144,19 @@ def test_a_run_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    """Begun on the command line, killed between two checkpoints, and resumed to its end."""
-    out = tmp_path / "run"
-    args = arguments(out, steps=10_000_000, seed=3)
-    line = [sys.executable, "-m", "agents.train", "--out", str(out), "--env", ENV, "--env-kwargs", *TEXT]
-    for name in ("steps", "seed", "validate_every", "checkpoint_every", *SMALL):
+def begun_on_the_command_line(args: Any, tmp_path: Path, ready: Callable[[], bool]) -> None:
+    """Begin a run in a process of its own, and kill it as soon as it is ``ready``."""
+    line = [sys.executable, "-m", "agents.train", "--out", str(args.out), "--env", ENV, "--env-kwargs", *TEXT]
+    for name in ("algo", "steps", "seed", "validate_every", "checkpoint_every", "validation_tasks"):
         line += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*line, "--hyperparams", *args.hyperparams], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
     try:
         deadline = time.monotonic() + 100
-        while len(checkpoints(out)) < 2 or len(read_returns(out)) < 3:
+        while not ready():
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)
@@ -151,6 +164,12 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Begun on the command line, killed between two checkpoints, and resumed to its end."""
+    out = tmp_path / "run"
+    args = arguments(out, steps=10_000_000, seed=3)
+    begun_on_the_command_line(args, tmp_path, lambda: len(checkpoints(out)) == 2 and len(read_returns(out)) > 2)
     begun, logs = int(checkpoints(out)[-1].stem), set(out.glob("progress*.csv"))
     kept = [row for row in read_returns(out) if row[0] <= begun]
     train.main(replace(args, resume=True, steps=begun + 960))
@@ -167,9 +186,71 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert (out / CHECKPOINTS).is_dir()
 
 
+def test_a_killed_run_with_a_replay_buffer_goes_on(tmp_path: Path) -> None:
+    args = arguments(tmp_path / "run", OFF_POLICY, algo="sac", steps=10_000_000)
+    begun_on_the_command_line(args, tmp_path, lambda: len(checkpoints(args.out)) == 2)
+    begun = int(checkpoints(args.out)[-1].stem)
+    train.main(replace(args, resume=True, steps=begun + 320))
+    last = checkpoints(args.out)[-1]
+    assert int(last.stem) == begun + 320
+    with np.load(last.with_suffix(".npz")) as buffer:
+        assert int(buffer["position"]) * OFF_POLICY["n_envs"] == begun + 320  # nothing that was met is lost
+    assert {path.stem for path in last.parent.iterdir()} == {path.stem for path in checkpoints(args.out)}
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args, sync = arguments(tmp_path / "run"), os.fsync
+
+    def full(descriptor: int) -> None:
+        if list((args.out / CHECKPOINTS).glob("640.zip.part")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*320\.zip; --resume") as caught:
+        train.main(args)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(args.out.rglob("*.part"))
+    monkeypatch.undo()
+    train.main(replace(args, resume=True))
+    assert int(checkpoints(args.out)[-1].stem) == 960
+
+
+def test_a_checkpoint_that_is_cut_short_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = arguments(tmp_path / "run")
+    train.main(args)
+    last = checkpoints(args.out)[-1]
+    last.write_bytes(last.read_bytes()[:-1000])
+    train.main(replace(args, resume=True, steps=1120))
+    assert "960.zip is not whole" in capsys.readouterr().err
+    assert json.loads((args.out / RUN).read_text())["resumed_at"] == [640]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("algo", "sac"), ("env", "MetaLearn/QLearning-v0"), ("metalearn_env", "0.0.1")]
+)
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path, finished: Any, name: str, value: str) -> None:
+    args = replace(finished, out=tmp_path / "run", resume=True, steps=2000)
+    shutil.copytree(finished.out, args.out)
+    last = checkpoints(args.out)[-1]
+    with zipfile.ZipFile(last) as file:
+        members = {member: file.read(member) for member in file.namelist()}
+    data = json.loads(members["data"])
+    data["checkpoint_of"][name] = value
+    with zipfile.ZipFile(last, "w") as file:
+        for member, content in {**members, "data": json.dumps(data).encode()}.items():
+            file.writestr(member, content)
+    record = (args.out / RUN).read_bytes()
+    with pytest.raises(ValueError, match=rf"960\.zip is a checkpoint with {name}='{value}', not"):
+        train.main(args)
+    assert (args.out / RUN).read_bytes() == record
+
+
 def test_an_agent_learns(tmp_path: Path) -> None:
-    """In two dimensions, from held-out tasks: better than the best tuned constant step, and than chance."""
-    args = arguments(tmp_path / "run", steps=60_000, num_envs=64, n_epochs=6, width=32, learning_rate=3e-3)
+    """In two dimensions, on held-out tasks: better than the constant step that is best in hindsight."""
+    settings: dict[str, Any] = {"n_envs": 64, "n_epochs": 6, "learning_rate": "lin_3e-3"}
+    settings["policy_kwargs"] = {"net_arch": [32, 32], "log_std_init": -1.7}
+    args = arguments(tmp_path / "run", {**SMALL, **settings}, steps=60_000)
     train.main(replace(args, validation_tasks=64, validate_every=15_000, checkpoint_every=60_000))
     tasks = TaskSet(ENV, "test", 128, 1, TINY)
     untrained = tmp_path / "untrained.safetensors"
@@ -178,7 +259,7 @@ def test_an_agent_learns(tmp_path: Path) -> None:
     before, constant, trained = score(tasks, [contender(name) for name in names])["rows"]
     assert trained["low"] > constant["high"]
     assert trained["low"] > before["high"]
-    assert trained["iqm"] > 0.05
+    assert trained["low"] > 0.0, trained  # which is S of that constant step
     assert trained["diverged"] == 0.0
 
 
@@ -192,8 +273,8 @@ def test_a_resumed_run_and_another_seed_meet_other_tasks(tmp_path: Path, monkeyp
         model.get_env().reset()
         met.extend(model.get_env().get_attr("session")[0].engine.loss)
 
-    monkeypatch.setattr(train.PPO, "learn", look_at_the_tasks)
+    monkeypatch.setattr("stable_baselines3.PPO.learn", look_at_the_tasks)
     train.main(replace(begun, resume=True, steps=2 * begun.steps))
     for seed in (begun.seed, begun.seed + 1):
         train.main(arguments(tmp_path / str(seed), seed=seed))
-    assert len(set(met)) == len(met) == 3 * begun.num_envs
+    assert len(set(met)) == len(met) == 3 * SMALL["n_envs"]

@@ -1,0 +1,252 @@
+"""Hyperparameters: a file in the format of rl-zoo (``agents/hyperparameters/ALGO.yml``), and what overrides it.
+
+    MetaLearn/LinearRegression-v0:   # the id, or "default" for any other
+      n_timesteps: 1000000           # of the run, and n_envs: rows of the environment
+      policy: MlpPolicy
+      learning_rate: lin_1e-3        # a number, or one that falls linearly to 0
+      policy_kwargs: {net_arch: [64, 64]}
+      env_kwargs: {action: discrete}
+
+Everything else is an argument of the algorithm. Values are data, never code: rl-zoo also takes the text of Python
+expressions, which is refused here. What rl-zoo does not know is ``policy_kwargs: {activation_fn: relu}`` by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import VecNormalize
+
+from metalearn_env.ranges import as_integer, is_number
+
+FOLDER = Path(__file__).parent / "hyperparameters"
+OF_A_RUN = ("n_timesteps", "n_envs", "policy", "env_kwargs", "normalize")
+OF_NOISE = ("noise_type", "noise_std")
+NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
+#: what a run sets itself, or what is code
+NOT_SETTINGS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "action_noise", "_init_setup_model")
+#: least and greatest value of hyperparameters that the algorithms themselves do not check
+BOUNDS = {
+    "learning_rate": (0.0, 1.0),
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "tau": (0.0, 1.0),
+    "delta_std": (0.0, 100.0),
+    "noise_std": (0.0, 10.0),
+}
+WHOLE = ("n_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "n_delta", "n_eval_episodes")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A value that falls linearly from ``first`` to 0 over a run."""
+
+    first: float
+
+    def __call__(self, remaining: float) -> float:
+        return self.first * remaining
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyperparameters of a run, checked.
+
+    Args:
+        n_timesteps: environment steps.
+        n_envs: rows of the vector environment.
+        policy: name of the kind of network.
+        env_kwargs: options of the environment.
+        normalize: arguments of `VecNormalize` for rewards; empty: rewards are as they come.
+        arguments: of the algorithm, as they are written in a file.
+    """
+
+    n_timesteps: int
+    n_envs: int
+    policy: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    normalize: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def constructed(self, space: spaces.Space[Any]) -> dict[str, Any]:
+        """Return the arguments of the algorithm as objects: schedules, noise on the actions of ``space``, classes."""
+        arguments = copy.deepcopy(self.arguments)
+        for name in set(SCHEDULED) & arguments.keys():
+            if isinstance(arguments[name], str):
+                arguments[name] = Linear(_linear(name, arguments[name]))
+        if isinstance(arguments.get("train_freq"), list):
+            arguments["train_freq"] = tuple(arguments["train_freq"])
+        noise, std = (arguments.pop(name, None) for name in OF_NOISE)
+        if noise is not None:
+            size = int(np.prod(space.shape or ()))
+            arguments["action_noise"] = NOISES[noise](np.zeros(size), std * np.ones(size))
+        if "activation_fn" in arguments.get("policy_kwargs", {}):
+            arguments["policy_kwargs"]["activation_fn"] = ACTIVATIONS[arguments["policy_kwargs"]["activation_fn"]]
+        return arguments
+
+
+def read(path: Path, env_id: str) -> dict[str, Any]:
+    """Return the hyperparameters of a file for an environment.
+
+    Raises:
+        ValueError: the file is not in the format, or has neither the id nor "default".
+        OSError: there is no such file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    known = content if isinstance(content, dict) else {}
+    found = known.get(env_id, known.get("default"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} has no hyperparameters for {env_id}, only for {', '.join(map(str, known)) or 'none'}")
+    return {str(name): _value(value) for name, value in found.items()}
+
+
+def override(text: str) -> tuple[str, Any]:
+    """Parse ``name:value``, the value as JSON or YAML.
+
+    >>> override("learning_rate:lin_3e-4"), override("policy_kwargs:{net_arch: [32, 32]}")
+    (('learning_rate', 'lin_3e-4'), ('policy_kwargs', {'net_arch': [32, 32]}))
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name:
+        raise ValueError(f"{text!r} is not of the form name:value")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return name, _value(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of {name} is neither JSON nor YAML: {value!r}") from error
+
+
+def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
+    """Return the settings of an algorithm.
+
+    Raises:
+        ValueError: a hyperparameter that it has not (the message lists those it has), or a value out of range.
+    """
+    known = known_names(cls)
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(sorted(known))}")
+        _check_value(name, value)
+        _check_type(name, value, default(cls, name))
+    arguments = {name: value for name, value in given.items() if name not in OF_A_RUN}
+    policy = given.get("policy", "MlpPolicy")
+    _check_policy(cls, policy, arguments.get("policy_kwargs", {}))
+    if len(set(OF_NOISE) & {name for name in arguments if arguments[name] is not None}) == 1:
+        raise ValueError("noise_type and noise_std go together")
+    normalize = _normalize(cls, given.get("normalize") or {})
+    rows = given.get("n_envs", given.get("n_eval_episodes", 1))
+    if isinstance(arguments.get("n_steps"), int) and "n_epochs" in known and rows * arguments["n_steps"] < 2:
+        raise ValueError("an update needs at least 2 steps: n_envs * n_steps is 1")
+    return Settings(
+        as_integer("n_timesteps", given.get("n_timesteps", 1_000_000), minimum=1),
+        as_integer("n_envs", rows, minimum=1),
+        policy,
+        dict(given.get("env_kwargs") or {}),
+        normalize,
+        arguments,
+    )
+
+
+def default(cls: type, name: str) -> Any:
+    """Return the default of an argument of a constructor; None if there is no such argument."""
+    parameter = inspect.signature(cls).parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def known_names(cls: type[BaseAlgorithm]) -> set[str]:
+    """Return the names of the hyperparameters of an algorithm."""
+    own = inspect.signature(cls).parameters
+    names = {name for name in own if name not in NOT_SETTINGS and not name.endswith("_class")}
+    return names | set(OF_A_RUN) | (set(OF_NOISE) if "action_noise" in own else set())
+
+
+def _check_value(name: str, value: Any) -> None:
+    if name in WHOLE and value is not None:
+        as_integer(name, value, minimum=1)
+    elif name in BOUNDS:
+        low, high = BOUNDS[name]
+        number = _linear(name, value) if name in SCHEDULED and isinstance(value, str) else value
+        if not (is_number(number) and low <= number <= high):
+            raise ValueError(f"{name} is between {low:g} and {high:g}, not {value!r}")
+    elif name == "noise_type" and value is not None and value not in NOISES:
+        raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
+    elif name.endswith("_kwargs") and not isinstance(value, (Mapping, type(None))):
+        raise ValueError(f"{name} is a mapping such as {{net_arch: [64, 64]}}, not {value!r}; code is not run")
+
+
+def _check_type(name: str, value: Any, usual: Any) -> None:
+    """Raise ``ValueError`` unless a value is a number, or a truth value, where the default is one."""
+    if isinstance(usual, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(usual, (int, float)) and not isinstance(value, list):
+        fits = is_number(value) or name in SCHEDULED
+    else:
+        return
+    if not fits:
+        raise ValueError(f"{name} is a {'truth value' if isinstance(usual, bool) else 'number'}, not {value!r}")
+
+
+def _linear(name: str, text: str) -> float:
+    kind, _, first = text.partition("_")
+    try:
+        if kind == "lin":
+            return float(first)
+    except ValueError:
+        pass
+    raise ValueError(f"{name} is a number, or lin_NUMBER, which falls linearly to 0; not {text!r}")
+
+
+def _check_policy(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[str, Any] | None) -> None:
+    aliases = {name: kind for name, kind in cls.policy_aliases.items() if name.startswith(("Mlp", "Linear"))}
+    if policy not in aliases:
+        raise ValueError(f"the policy of {cls.__name__} is one of {', '.join(aliases)}, not {policy!r}")
+    known = set(inspect.signature(aliases[policy]).parameters) - {"observation_space", "action_space", "lr_schedule"}
+    for name, value in (policy_kwargs or {}).items():
+        if name not in known or name.endswith("_class"):
+            raise ValueError(f"{policy} of {cls.__name__} has no {name!r} in policy_kwargs; it has {sorted(known)}")
+        if name == "activation_fn" and value not in ACTIVATIONS:
+            raise ValueError(f"activation_fn is one of {', '.join(ACTIVATIONS)}, not {value!r}")
+
+
+def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
+    """Return the arguments of `VecNormalize`: rewards may be normalised; observations are bounded by construction."""
+    if not value:
+        return {}
+    known = set(inspect.signature(VecNormalize).parameters) - {"venv", "training", "norm_obs_keys"}
+    if not isinstance(value, Mapping) or value.get("norm_obs", True) or not value.keys() <= known:
+        raise ValueError(
+            "observations are free of units and bounded, and are not normalised; for rewards write normalize: "
+            f"{{norm_obs: false, norm_reward: true}} (known: {', '.join(sorted(known))}), not {value!r}"
+        )
+    if cls.__name__.endswith("ARS"):
+        raise ValueError("ARS compares whole returns; normalize would change nothing")
+    return dict(value)
+
+
+def _value(value: Any) -> Any:
+    """Return a number that YAML takes for text, such as 1e-3, as a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
