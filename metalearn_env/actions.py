@@ -16,6 +16,7 @@ is relative to the step before the draw. Source of the relative modes: Xu et al.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -67,6 +68,14 @@ class ActionMap:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
         self._center[rows] = fresh.step_size
         self._low[rows], self._high[rows] = fresh.unit / RANGE, fresh.unit * RANGE
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes with time, as plain lists."""
+        return {"center": self._center.tolist(), "low": self._low.tolist(), "high": self._high.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state` of as many agents."""
+        self._center, self._low, self._high = (np.array(state[name], np.float64) for name in ("center", "low", "high"))
 
     def parse(self, actions: Any, n: int) -> NDArray[Any]:
         """Return actions as an array (n, size), clipped to their space.

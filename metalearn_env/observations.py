@@ -21,13 +21,14 @@ changes none of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.engine import Engine, Learners, Rows
-from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY
+from metalearn_env.family import KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
 
 Observation = Literal["flat", "dict"]
 
@@ -98,19 +99,27 @@ class Observer:
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
-        descriptor, kinds = fresh.family.descriptor(fresh.task), len(KINDS)
+        self.begin_as(fresh.family.kind, fresh.family.descriptor(fresh.task), fresh, rows)
+
+    def begin_as(self, kind: str, descriptor: Array, fresh: Learners, rows: Rows) -> None:
+        """Take up the new episodes of ``rows``, of tasks of one kind and of descriptors (k, at most 8)."""
+        kinds = len(KINDS)
         columns = np.zeros((len(rows), self._columns.shape[1]), np.float32)
-        columns[:, KINDS.index(fresh.family.kind)] = 1.0
+        columns[:, KINDS.index(kind)] = 1.0
         columns[:, kinds : kinds + descriptor.shape[1]] = np.fmin(
             np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND
         )
-        columns[:, NUM_TASK + 1] = np.log10(fresh.horizon)
         self._columns[rows] = columns
+        self.tell_horizon(fresh.horizon, rows)
         logs = np.empty((6, len(rows)))
         logs[0], logs[1], logs[2] = fresh.unit, fresh.signal, fresh.squared_norm
         logs[3], logs[4], logs[5] = fresh.signal, fresh.step_size, fresh.squared_norm
         self._before[:6, rows] = logs = np.log(np.fmax(logs, TINY))
         self._columns[rows, NUM_STATIC] = PER_DECADE * (logs[4] - logs[0])
+
+    def tell_horizon(self, horizon: NDArray[np.int64], rows: Rows) -> None:
+        """Take in how long the episodes of ``rows`` are, (k,)."""
+        self._columns[rows, NUM_TASK + 1] = np.log10(horizon)
 
     def update(self, engine: Learners) -> None:
         """Take in the inner step that the engine has just made."""
@@ -121,6 +130,21 @@ class Observer:
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
         return self._columns.copy()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes with time, as plain lists."""
+        return {"columns": self._columns.tolist(), "before": self._before.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state` of as many learners and as long a history.
+
+        Raises:
+            ValueError: it is of others. Nothing has changed.
+        """
+        columns, before = np.array(state["columns"], np.float32), np.array(state["before"], np.float64)
+        if columns.shape != self._columns.shape or before.shape != self._before.shape:
+            raise ValueError(f"the state is of observations {columns.shape}, not {self._columns.shape}")
+        self._columns[:], self._before[:] = columns, before
 
     def _set_views(self) -> None:
         columns, end = self._columns, NUM_STATIC + self._new

@@ -130,6 +130,20 @@ class Policy:
         write_whole(Path(path), serialised(tensors, {"format": FORMAT, "policy": json.dumps(self.header)}))
 
 
+def as_policy(policy: Policy | str | Path) -> Policy:
+    """Return a policy, or load the one of that name or path.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load`.
+        TypeError: it is none of these.
+    """
+    if isinstance(policy, (str, Path)):
+        return load(policy)
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy is a Policy, or the name or path of one, not {type(policy).__name__}")
+    return policy
+
+
 def load(name: str | Path) -> Policy:
     """Load a shipped policy by its name, or any by its path.
 

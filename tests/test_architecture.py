@@ -51,7 +51,7 @@ FLOORS = {
     ),
     **dict.fromkeys(["network_tasks"], 4),
     **dict.fromkeys(["families", "policy"], 5),
-    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge"], 6),
+    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper"], 6),
     **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),
     **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),

@@ -1,0 +1,154 @@
+"""One learner in a loop that is not ours, and the policy that chooses its step sizes.
+
+The loop says what it sees at each step, a loss and two inner products of directions; what the policy is shown of them
+is what an environment shows, by the same code (`metalearn_env.driving.Driver`).
+
+>>> from metalearn_env.policy import Policy
+>>> stepper = Stepper(Policy.untrained(history=1, seed=0), unit=0.5, horizon=20)
+>>> theta, before, step_size = 3.0, 0.0, []
+>>> for _ in range(20):
+...     direction = -2.0 * theta  # of the loss theta^2
+...     step_size.append(stepper.observe(theta**2, direction**2, direction * before))
+...     theta, before = theta + step_size[-1] * direction, direction
+>>> len(step_size), stepper.t
+(20, 20)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metalearn_env.driving import Driver, check_features
+from metalearn_env.engine import PER_LEARNER, Learners
+from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY
+from metalearn_env.policy import Policy, as_policy
+from metalearn_env.ranges import as_integer, is_number
+
+_INTEGERS = ("horizon", "t")
+_STATE = (*_INTEGERS, "signal", "squared_norm", "previous_squared_norm", "step_size", "unit")
+_DRIVER = ("actions", "observer", "noise", "held")
+
+
+class Stepper:
+    """The step sizes of one learner, by a policy.
+
+    Args:
+        policy: a policy, the name of a shipped one, or the path of a file.
+        unit: the natural step size of the task, as `TaskFamily.step_unit` has it; what a relative action begins from.
+        horizon: inner steps of the run; may be set anew at any time. Steps beyond it are seen as its last one.
+        kind: "supervised", "unsupervised" or "reinforcement".
+        descriptor: what the policy may know of the task, at most 8 numbers, in the order of a family's.
+
+    Attributes:
+        t: how often `observe` was called: the number of steps chosen.
+
+    Raises:
+        FileNotFoundError: there is no such policy.
+        ValueError: a value that cannot be honoured.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | Path,
+        *,
+        unit: float,
+        horizon: int,
+        kind: str = "supervised",
+        descriptor: Sequence[float] = (),
+    ) -> None:
+        self.policy = as_policy(policy)
+        if kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
+        if len(descriptor) > MAX_DESCRIPTORS or not all(is_number(value) for value in descriptor):
+            raise ValueError(f"descriptor is of at most {MAX_DESCRIPTORS} finite numbers, not {list(descriptor)!r}")
+        if not is_number(unit) or unit <= 0.0:
+            raise ValueError(f"unit is a number above 0, not {unit!r}")
+        self._kind, self._descriptor = kind, np.array(descriptor, np.float64)[None]
+        zeros: dict[str, Any] = {name: np.zeros(1, int if name in _INTEGERS else float) for name in PER_LEARNER}
+        self._learner = Learners(**zeros)
+        self._learner.unit[:] = self._learner.step_size[:] = unit
+        self._driver = Driver(self.policy, self.policy.header, 1)
+        self.t = 0
+        self.horizon = horizon
+
+    @property
+    def horizon(self) -> int:
+        """Inner steps of the run."""
+        return int(self._learner.horizon[0])
+
+    @horizon.setter
+    def horizon(self, horizon: int) -> None:
+        self._learner.horizon[:] = as_integer("horizon", horizon, minimum=1)
+        self._driver.observer.tell_horizon(self._learner.horizon, np.arange(1))
+
+    @property
+    def unit(self) -> float:
+        """The natural step size of the task."""
+        return float(self._learner.unit[0])
+
+    def observe(
+        self, signal: float, squared_norm: float, alignment: float = 0.0, step_size: float | None = None
+    ) -> float:
+        """Return the next step size, for what is seen where the last step has led.
+
+        Args:
+            signal: the loss that the learner sees there.
+            squared_norm: |d|^2 of the direction there, which is not yet multiplied by a step size.
+            alignment: the inner product of that direction and the one before; of the first one there is none.
+            step_size: the step that was taken, if it is another one than was chosen. Actions are relative to it.
+
+        Raises:
+            ValueError: a number is not finite, a norm is negative, a step size not above 0. Nothing has changed.
+        """
+        for name, value in (("signal", signal), ("squared_norm", squared_norm), ("alignment", alignment)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is finite, not {value!r}")
+        if squared_norm < 0.0:
+            raise ValueError(f"squared_norm is at least 0, not {squared_norm!r}")
+        if step_size is not None and not 0.0 < step_size < math.inf:
+            raise ValueError(f"step_size is above 0 and finite, not {step_size!r}")
+        learner, one = self._learner, np.ones(1)
+        if step_size is not None and (step_size != learner.step_size[0] or not self.t):
+            learner.step_size = step_size * one
+            self._driver.actions.begin(learner, np.arange(1))
+        learner.previous_squared_norm = learner.squared_norm if self.t else TINY * one
+        learner.signal, learner.squared_norm = signal * one, squared_norm * one + TINY
+        learner.alignment = (alignment if self.t else 0.0) * one
+        learner.t[:] = min(self.t, self.horizon)
+        if self.t:
+            self._driver.update(learner)
+        else:
+            self._driver.begin(self._kind, self._descriptor, learner)
+        self.t += 1
+        learner.step_size = self._driver.step_size(learner)
+        return float(learner.step_size[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes with time, as plain JSON values; the policy is not among them."""
+        learner = {name: getattr(self._learner, name)[0].item() for name in _STATE}
+        features = list(self.policy.header["feature_names"])
+        return {"t": self.t, "feature_names": features, "learner": learner, "driver": self._driver.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict` told of a stepper of the same policy.
+
+        Raises:
+            ValueError: something is missing, or the policy sees other features. Nothing has changed.
+        """
+        for known, part in (
+            (("t", "feature_names", "learner", "driver"), state),
+            (_STATE, state.get("learner", {})),
+            (_DRIVER, state.get("driver", {})),
+        ):
+            if missing := set(known) - set(part):
+                raise ValueError(f"the state of a stepper has {', '.join(sorted(missing))}; it has {sorted(part)}")
+        check_features(state["feature_names"], self.policy.header["feature_names"])
+        self._driver.restore(state["driver"])
+        for name in _STATE:
+            setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
+        self.t = int(state["t"])

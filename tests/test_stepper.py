@@ -1,0 +1,183 @@
+"""A policy in a loop that is not ours sees and chooses what it sees and chooses in an environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from test_policy import untrained
+
+from metalearn_env.engine import Engine, scaled_columns
+from metalearn_env.families import make_family
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy
+from metalearn_env.pool import draw_tasks
+from metalearn_env.stepper import Stepper
+
+HORIZON = 12
+FAMILIES: dict[str, dict[str, Any]] = {
+    "LinearRegression": {"batch_size": 4},
+    "Classification": {},
+    "Clustering": {},
+    "QLearning": {"sampling": "trajectory"},
+}
+
+
+def tame(action: str, strategy: str) -> Policy:
+    """Return a policy of random weights that keeps off the bounds of step sizes."""
+    policy = untrained(action, strategy, history=3)
+    weight, bias = policy.layers[-1]
+    return Policy((*policy.layers[:-1], (0.1 * weight, 0.1 * bias)), policy.header)
+
+
+def engine_of(name: str) -> Engine:
+    """Return one learner at its start."""
+    family = make_family(name, **FAMILIES[name])
+    return Engine.start(family, draw_tasks(family, seed=3, n=1, horizon=HORIZON), HORIZON)
+
+
+def stepper_of(policy: Policy, engine: Engine) -> Stepper:
+    """Return a stepper that is told of the task what the family tells."""
+    family = engine.family
+    descriptor = family.descriptor(engine.task)[0].tolist()
+    return Stepper(policy, unit=float(engine.unit[0]), horizon=HORIZON, kind=family.kind, descriptor=descriptor)
+
+
+def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
+    """Step through a loop of one's own, with the family for its directions and nothing else."""
+    family, theta, before, chosen = engine.family, engine.theta, np.zeros_like(engine.theta), []
+    scaled = scaled_columns(family)
+    for t in range(stepper.t, stepper.t + steps):
+        _, signal, direction = family.evaluate(engine.task, theta, np.array([t]))
+        d, d_before = direction[0, scaled], before[0, scaled]
+        chosen.append(stepper.observe(float(signal[0]), float(d @ d), float(d @ d_before)))
+        theta[:, scaled] += chosen[-1] * direction[:, scaled]
+        if family.num_carried:
+            theta[:, -family.num_carried :] += direction[:, -family.num_carried :]
+        before = direction
+    return chosen
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("action", ["relative", "absolute", "discrete"])
+@pytest.mark.parametrize("strategy", ["dynamic", "constant", "random"])
+def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str) -> None:
+    policy, engine = tame(action, strategy), engine_of(name)
+    inside = []
+    for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
+        inside.append(float(step[0]))
+        engine.advance(step)
+    fresh = engine_of(name)
+    chosen = outside(fresh, stepper_of(policy, fresh), HORIZON)
+    assert np.allclose(chosen, inside, rtol=1e-6, atol=0.0)
+    assert strategy == "constant" or len(set(inside)) > HORIZON / 2 or action == "discrete"
+
+
+@pytest.mark.parametrize(("action", "strategy"), [("relative", "random"), ("relative", "constant")])
+def test_what_is_saved_goes_on_bit_for_bit(action: str, strategy: str) -> None:
+    policy = tame(action, strategy)
+    whole, engine = engine_of("LinearRegression"), engine_of("LinearRegression")
+    expected = outside(whole, stepper_of(policy, whole), HORIZON)
+    first = stepper_of(policy, engine)
+    begun = outside(engine, first, 1)
+    second = stepper_of(policy, engine_of("LinearRegression"))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.t == 1
+    theta_before = engine.family.evaluate(engine.task, np.zeros_like(engine.theta), np.array([0])).direction
+    _, signal, d = engine.family.evaluate(engine.task, engine.theta, np.array([1]))
+    begun.append(second.observe(float(signal[0]), float(d[0] @ d[0]), float(d[0] @ theta_before[0])))
+    assert begun == expected[:2]
+
+
+def run(stepper: Stepper, losses: list[float]) -> list[float]:
+    return [stepper.observe(loss, loss, 0.5 * loss) for loss in losses]
+
+
+def fixed(value: float) -> Policy:
+    """Return a policy whose action is always the same."""
+    names = feature_names(1)
+    layers = ((np.zeros((1, len(names)), np.float32), np.array([value], np.float32)),)
+    return Policy(layers, {"history": 1, "action": "relative", "strategy": "dynamic", "feature_names": list(names)})
+
+
+def test_steps_are_relative_to_what_was_taken() -> None:
+    stepper = Stepper(fixed(0.5), unit=0.1, horizon=5)  # times 10
+    assert stepper.observe(1.0, 1.0) == pytest.approx(1.0)
+    assert stepper.observe(1.0, 1.0, 0.5, step_size=0.01) == pytest.approx(0.1)
+    assert Stepper(fixed(0.5), unit=0.1, horizon=5).observe(1.0, 1.0, step_size=0.3) == pytest.approx(3.0)
+
+
+def test_another_horizon_is_seen() -> None:
+    policy = Policy.untrained(history=1, seed=0)
+    short, long = (Stepper(policy, unit=1.0, horizon=horizon) for horizon in (4, 8))
+    assert run(short, [1.0, 0.5]) != run(long, [1.0, 0.5])
+    moved = Stepper(policy, unit=1.0, horizon=4)
+    moved.horizon = 8
+    assert run(moved, [1.0, 0.5]) == run(Stepper(policy, unit=1.0, horizon=8), [1.0, 0.5])
+    assert moved.horizon == 8
+
+
+def test_a_run_may_be_longer_than_its_horizon() -> None:
+    stepper = Stepper(Policy.untrained(history=1, seed=0), unit=1.0, horizon=3)
+    assert np.isfinite(run(stepper, [1.0] * 10)).all()
+    assert stepper.t == 10
+
+
+BAD: list[tuple[Callable[[Stepper], Any], str]] = [
+    (lambda stepper: stepper.observe(float("nan"), 1.0), "signal is finite, not nan"),
+    (lambda stepper: stepper.observe(1.0, float("inf")), "squared_norm is finite"),
+    (lambda stepper: stepper.observe(1.0, -1.0), "squared_norm is at least 0"),
+    (lambda stepper: stepper.observe(1.0, 1.0, float("nan")), "alignment is finite"),
+    (lambda stepper: stepper.observe(1.0, 1.0, 0.0, 0.0), "step_size is above 0"),
+    (lambda stepper: setattr(stepper, "horizon", 0), "horizon is a whole number >= 1"),
+    (lambda stepper: stepper.load_state_dict({"t": 1}), "learner"),
+    (lambda stepper: stepper.load_state_dict(other_state()), "features(.|\n)*but these are"),
+]
+
+
+def other_state() -> dict[str, Any]:
+    """Return the state of a policy with a longer memory."""
+    stepper = Stepper(Policy.untrained(history=2, seed=0), unit=1.0, horizon=3)
+    stepper.observe(1.0, 1.0)
+    return stepper.state_dict()
+
+
+@pytest.mark.parametrize(("call", "words"), BAD)
+def test_bad_input_is_refused_and_changes_nothing(call: Callable[[Stepper], Any], words: str) -> None:
+    stepper = Stepper(Policy.untrained(history=1, seed=0), unit=1.0, horizon=3)
+    run(stepper, [1.0, 0.5])
+    before = stepper.state_dict()
+    with pytest.raises(ValueError, match=words):
+        call(stepper)
+    assert stepper.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"unit": 0.0}, "unit is a number above 0, not 0.0"),
+        ({"unit": float("nan")}, "unit"),
+        ({"kind": "deep"}, "kind is one of"),
+        ({"descriptor": [0.0] * 9}, "at most 8"),
+        ({"descriptor": [float("nan")]}, "finite"),
+        ({"horizon": 0.5}, "horizon"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Stepper(Policy.untrained(history=1, seed=0), **{"unit": 1.0, "horizon": 3, **options})
+
+
+def test_a_policy_is_a_name_a_path_or_a_policy(tmp_path: Any) -> None:
+    policy = Policy.untrained(history=1, seed=0)
+    policy.save(tmp_path / "mine.safetensors")
+    assert run(Stepper(tmp_path / "mine.safetensors", unit=1.0, horizon=3), [1.0]) == run(
+        Stepper(policy, unit=1.0, horizon=3), [1.0]
+    )
+    with pytest.raises(FileNotFoundError, match="neither a file nor a shipped policy"):
+        Stepper("no-such-policy", unit=1.0, horizon=3)
+    with pytest.raises(TypeError, match="policy is a Policy"):
+        Stepper(3, unit=1.0, horizon=3)  # type: ignore[arg-type]
