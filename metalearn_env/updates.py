@@ -73,6 +73,12 @@ class Updates:
         if all(p.grad is None for p in now):
             raise RuntimeError("no parameter has a gradient: loss.backward() comes before optimizer.step()")
 
+    @property
+    def forgets(self) -> bool:
+        """Whether the optimiser keeps nothing of a gradient, so that undoing its update undoes all of it."""
+        groups = self.optimizer.param_groups
+        return isinstance(self.optimizer, self._torch.optim.SGD) and not any(group["momentum"] for group in groups)
+
     def gradient_norm(self) -> float:
         """Return the norm of the gradient; infinity or NaN if it is not finite."""
         gradients = [_dense(p.grad).reshape(-1) for p in self.parameters if p.grad is not None]
@@ -93,7 +99,7 @@ class Updates:
             self._size = float(self._flat[self._before].norm())
             if isinstance(self.optimizer, torch.optim.SGD):
                 self._norm = gradient_norm
-        if self._size * self._norm > 0.0 and math.isfinite(self._size / self._norm):
+        if self._norm > 0.0 and 0.0 < self._size / self._norm < math.inf:
             scale = self._size / self._norm
         self.set(scale)
         self._scales = [self.rates[0], self._scales[0]]
@@ -108,7 +114,8 @@ class Updates:
             products = torch.mv(self._flat[2:], move).tolist()
         scale, last = self._scales
         squared, alignment = products[self._move - 2] / scale**2, products[3 - self._move] / (scale * last)
-        self._norm = squared**0.5
+        if math.isfinite(squared):
+            self._norm = squared**0.5
         return squared, alignment
 
     def slope(self) -> float:
@@ -137,6 +144,7 @@ class Updates:
     def undo(self, rate: float) -> None:
         """Put theta where it was before the update that the optimiser has made, whose averages then begin anew."""
         self._put(self._before)
+        self._flat[self._move].zero_()
         self.optimizer.state.clear()
         self.set(rate)
 

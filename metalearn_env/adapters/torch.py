@@ -158,7 +158,8 @@ class LearnedStepSize:
         if self._loss is None:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
         self._updates.check()
-        norm = 0.0 if self._skips else self._updates.gradient_norm()
+        unseen = self._skips or (self.t > 0 and self._updates.forgets)
+        norm = 0.0 if unseen else self._updates.gradient_norm()
         if not math.isfinite(norm):
             if not self.t:
                 raise ValueError(f"the first gradient is finite; its norm is {norm}")
