@@ -107,11 +107,11 @@ class Updates:
 
     def measure(self) -> tuple[float, float]:
         """Return |d|^2, and the inner product of d and the d before, of the update that the optimiser has made."""
-        torch, move = self._torch, self._flat[self._move]
+        torch, moves = self._torch, self._views[self._move]
         with torch.no_grad():
-            torch.cat([p.reshape(-1) for p in self.parameters], out=move)
-            move -= self._flat[self._before]
-            products = torch.mv(self._flat[2:], move).tolist()
+            for p, start, move in zip(self.parameters, self._views[self._before], moves, strict=True):
+                torch.sub(p, start, out=move)
+            products = torch.mv(self._flat[2:], self._flat[self._move]).tolist()
         scale, last = self._scales
         squared, alignment = products[self._move - 2] / scale**2, products[3 - self._move] / (scale * last)
         if math.isfinite(squared):
