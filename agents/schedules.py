@@ -27,8 +27,7 @@ from torch import Tensor
 
 from agents.step_maps import StepMap
 from agents.studies import Args, Study
-from agents.train import write_run
-from agents.training import POLICY, RUN, SCORES, mean_score
+from agents.training import POLICY, RUN, SCORES, mean_score, write_run
 from metalearn_env.commandline import run
 from metalearn_env.engine import Engine
 from metalearn_env.progress import progress
