@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.splits import split_rows
@@ -12,6 +13,8 @@ from metalearn_env.splits import split_rows
 REGRESSION_SETS = ("diabetes", "linnerud")
 POINT_SETS = ("iris", "wine", "digits", "breast_cancer")
 IMAGES = ("china", "flower")
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 LARGEST = 1e100  # the squares of larger numbers overflow
 
@@ -69,6 +72,63 @@ def load_points(dataset: Any) -> tuple[Array, bool]:
     return getattr(_bundled(dataset), f"load_{dataset}")().data.astype(np.float64), False
 
 
+def load_classes(dataset: str | tuple[Any, Any]) -> tuple[Array, NDArray[np.int64]]:
+    """Return inputs (m, d) and classes (m,), 0 to K - 1, of a classification set.
+
+    Args:
+        dataset: a name of `POINT_SETS`, or arrays ``(X, y)`` with X (m, d) and y (m,) labels: truth values, whole
+            numbers or strings, whose classes are in sorted order.
+
+    Raises:
+        ValueError: the name is unknown, or X is not finite, X and y do not match, labels are of another kind, or
+            there are fewer than 2 rows, or classes, or no column.
+        ImportError: a name is given and scikit-learn is not installed.
+    """
+    if isinstance(dataset, str):
+        if dataset not in POINT_SETS:
+            raise ValueError(f"dataset is one of {', '.join(POINT_SETS)}, or a pair (X, y), not {dataset!r}")
+        bunch = getattr(_bundled(dataset), f"load_{dataset}")()
+        return bunch.data.astype(np.float64), bunch.target.astype(np.int64)
+    if not isinstance(dataset, (tuple, list)) or len(dataset) != 2:
+        raise ValueError(f"dataset is a name or a pair (X, y), not {type(dataset).__name__}")
+    inputs, labels = real_numbers("dataset X", dataset[0]), np.array(dataset[1])
+    if inputs.ndim != 2 or labels.shape != inputs.shape[:1] or 0 in inputs.shape:
+        raise ValueError(f"dataset is X (m, d) and y (m,); got shapes {inputs.shape} and {labels.shape}")
+    _check_rows("dataset X", inputs)
+    return inputs, classes_of(labels)
+
+
+def load_examples(dataset: tuple[Any, Any], *, labels: bool) -> tuple[Array, NDArray[Any]]:
+    """Return inputs (m, ...) and classes (m,), or with ``labels=False`` targets (m, q), of a user's arrays (X, y).
+
+    Raises:
+        ValueError: they are not a pair, not finite, do not match, or have fewer than 2 rows (or classes).
+    """
+    if not isinstance(dataset, (tuple, list)) or len(dataset) != 2:
+        raise ValueError(f"dataset is a pair (X, y), not {type(dataset).__name__}")
+    inputs, targets = real_numbers("dataset X", dataset[0]), np.array(dataset[1])
+    if not labels:
+        targets = real_numbers("dataset y", targets).reshape(len(targets), -1)
+    if inputs.ndim < 2 or inputs.shape[:1] != targets.shape[:1] or 0 in inputs.shape or (labels and targets.ndim != 1):
+        raise ValueError(f"dataset is X (m, ...) and y, as many; got shapes {inputs.shape} and {targets.shape}")
+    _check_rows("dataset X", inputs.reshape(len(inputs), -1))
+    if labels:
+        return inputs, classes_of(targets)
+    _check_rows("dataset y", targets)
+    return inputs, targets
+
+
+def classes_of(labels: np.ndarray) -> NDArray[np.int64]:
+    """Return the places of labels (m,) among all that there are, sorted, or raise ``ValueError``."""
+    whole = labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels)))
+    if labels.dtype.kind not in "biuSU" and not whole:
+        raise ValueError(f"dataset y is of labels: truth values, whole numbers or strings, not {labels.dtype}")
+    known, places = np.unique(labels, return_inverse=True)
+    if len(known) < 2:
+        raise ValueError(f"dataset y is of at least 2 classes, not only {known.tolist()}")
+    return places.reshape(-1).astype(np.int64)
+
+
 def standardised(array: Array, split: str) -> Array:
     """Return the rows of ``split``, in units of the mean and standard deviation of the *training* rows.
 
@@ -82,7 +142,7 @@ def standardised(array: Array, split: str) -> Array:
     return (rows_of(array, split) - training.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
-def rows_of(array: Array, split: str) -> Array:
+def rows_of(array: NDArray[ScalarT], split: str) -> NDArray[ScalarT]:
     """Return the rows of ``split``.
 
     Raises:

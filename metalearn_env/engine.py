@@ -161,9 +161,10 @@ class Engine(Learners):
     def evaluate(self, spare: Array) -> Evaluation:
         """Evaluate all learners, a chunk of rows at a time, with ``spare`` (n, p) to put the directions in."""
         n, p = self.theta.shape
-        if n * p <= CHUNK:
+        at_once = self.family.parameters_at_once or CHUNK
+        if n * p <= at_once:
             return self.family.evaluate(self.task, self.theta, self.t)
-        loss, signal, size = np.empty(n), np.empty(n), max(1, CHUNK // p)
+        loss, signal, size = np.empty(n), np.empty(n), max(1, at_once // p)
         for first in range(0, n, size):
             rows = slice(first, first + size)
             task = self.task._make([array[rows] for array in self.task])

@@ -53,6 +53,7 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
     kind: ClassVar[Kind]
     descriptor_names: ClassVar[tuple[str, ...]]
     final_info_names: ClassVar[tuple[str, ...]] = ()  # what `final_info` tells
+    parameters_at_once: ClassVar[int] = 0  # n * p of large batches that are evaluated at a time; 0: as NumPy is fastest
 
     split: str = "train"
 

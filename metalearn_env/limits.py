@@ -11,17 +11,24 @@ from typing import Any
 import numpy as np
 
 from metalearn_env.clusters import ClusteringTask
+from metalearn_env.descents import descent
 from metalearn_env.designs import RegressionTask
+from metalearn_env.families.classification import Classification
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
+from metalearn_env.families.neural_network import NeuralNetwork
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import TINY, Array, TaskFamily
 from metalearn_env.kmeans import lloyd
+from metalearn_env.labelled import ClassificationTask
 from metalearn_env.least_squares import product, transposed_product
 from metalearn_env.markov import Processes, optimal_q_values, state_type
+from metalearn_env.network_tasks import NetworkTask
 from metalearn_env.processes import TabularTask
+from metalearn_env.softmax import best_in_the_span, newton
 
 MODEL_ENTRIES = 2**23  # of the empirical models that are held at once
+NETWORK_STEPS, NETWORK_SIZES = 4, (0.01, 0.03, 0.1)  # of Adam
 CONVERGED = 1e-15  # |residual| / |first residual|
 RESIDUAL = 1e-13  # |what is left of a vector| / |vector|, below which it is rounding
 
@@ -37,6 +44,23 @@ def _(family: LinearRegression, task: RegressionTask, horizon: int) -> Array:
     if family.batch_size is not None:
         return family.loss(task, recursive_least_squares(task, horizon))
     return family.loss(task, conjugate_gradient(task, family.start(task), horizon))
+
+
+@limit_loss.register
+def _(family: Classification, task: ClassificationTask, horizon: int) -> Array:
+    """Of all examples: the best point of the span of as many gradients, which conjugate gradients are on a quadratic.
+
+    It is no bound where f is not quadratic, but no schedule here comes near it before it is at the optimum. Of
+    minibatches: the optimum of the examples that they showed, as often as they were shown. A schedule that is chosen in
+    hindsight makes use of their very noise, and is better still.
+    """
+    problem = task.problem
+    if family.batch_size is None:
+        best = best_in_the_span(problem, horizon)
+    else:
+        row, seen = np.arange(len(task.penalty))[:, None], task.batches[:, :horizon].reshape(len(task.penalty), -1)
+        best = newton(problem._replace(inputs=task.inputs[row, seen], labels=task.labels[row, seen]))
+    return family.loss(task, best.reshape(task.optimum.shape))
 
 
 @limit_loss.register
@@ -57,6 +81,27 @@ def centres_of_the_seen(task: ClusteringTask, horizon: int) -> Array:
     counts = np.bincount(seen.ravel(), minlength=n * m).reshape(n, m).astype(np.float64)
     start = task.optimum.reshape(n, k, -1)
     return lloyd(task.points, start, task.barrier, task.scatter, counts).reshape(n, -1)
+
+
+@limit_loss.register
+def _(family: NeuralNetwork, task: NetworkTask, horizon: int) -> Array:
+    """The least loss that Adam with all examples comes by in `NETWORK_STEPS` times the steps, of the best size.
+
+    There is no bound for networks that is of use: 0, which no learner reaches, is one. This is a line far ahead of what
+    as many steps reach; a controller may cross it.
+    """
+    least, examples = family.loss(task, family.start(task)), np.arange(family.num_examples)
+    which = np.broadcast_to(examples, (len(task.objective), len(examples)))
+    for size in NETWORK_SIZES:
+        theta, state = task.first.copy(), np.zeros((len(task.first), 2 * task.first.shape[1]))
+        for t in range(NETWORK_STEPS * horizon):
+            loss, gradient = family.losses_and_gradients(task, theta, which)
+            gradient /= task.objective[:, None]
+            move = descent("adam", 0.0, gradient, state, np.full(len(theta), t))
+            theta += size * move[:, : theta.shape[1]]
+            state += move[:, theta.shape[1] :]
+            least = np.minimum(least, loss if family.objective == "training" else family.loss(task, theta))
+    return least
 
 
 @limit_loss.register

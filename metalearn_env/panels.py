@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from metalearn_env.pictures import Array, Clusters, Fit, GridPolicy, Picture, ValueTable, greedy
+from metalearn_env.pictures import Array, Clusters, Decisions, Fit, GridPolicy, Picture, ValueTable, greedy
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -77,6 +77,23 @@ class _ClustersPanel:
         return (points - self._middle).T / self._unit
 
 
+class _DecisionsPanel:
+    def __init__(self, axes: Axes, picture: Decisions) -> None:
+        low, high = picture.points.min(axis=0), picture.points.max(axis=0)
+        middle, unit = 0.5 * (low + high), 0.5 * _largest(high - low)
+        axes.set(title="decisions: colours, red x a wrong one", xlabel=picture.names[0], ylabel=picture.names[1])
+        ends = (-CLUSTERS_REACH, CLUSTERS_REACH)
+        axes.set(xlim=ends, ylim=ends, box_aspect=1, xticks=[], yticks=[])
+        self._places = (picture.points - middle).T / unit
+        self._points = axes.scatter(self._places[0], self._places[1], s=24, animated=True)
+        (self._wrong,) = axes.plot([], [], "x", color=WORSE, markersize=6, animated=True)
+        self.artists: list[Artist] = [self._points, self._wrong]
+
+    def update(self, picture: Decisions) -> None:
+        self._points.set_facecolor([OWNERS[decided % len(OWNERS)] for decided in picture.decided])
+        self._wrong.set_data(*self._places[:, picture.decided != picture.label])
+
+
 class _TablePanel:
     def __init__(self, axes: Axes, picture: ValueTable) -> None:
         axes.set(title="value table", ylabel="action")
@@ -135,7 +152,13 @@ class _GridPanel:
             self._here.set_data([column], [row])
 
 
-_PANELS: dict[type, Any] = {Fit: _FitPanel, Clusters: _ClustersPanel, ValueTable: _TablePanel, GridPolicy: _GridPanel}
+_PANELS: dict[type, Any] = {
+    Fit: _FitPanel,
+    Clusters: _ClustersPanel,
+    Decisions: _DecisionsPanel,
+    ValueTable: _TablePanel,
+    GridPolicy: _GridPanel,
+}
 
 
 def _image(axes: Axes, best: Array, label: str, *, aspect: Literal["auto", "equal"]) -> Any:

@@ -31,6 +31,15 @@ class Clusters(NamedTuple):
     names: tuple[str, str]  # of the two axes
 
 
+class Decisions(NamedTuple):
+    """Points of the plane, the classes that they are of, and those that the learner takes them to be of."""
+
+    points: Array  # (m, 2)
+    label: Integers  # (m,)
+    decided: Integers  # (m,)
+    names: tuple[str, str]  # of the two axes
+
+
 class ValueTable(NamedTuple):
     """A table of the values of A actions in S states, NaN where there is no such action or state."""
 
@@ -54,7 +63,7 @@ class GridPolicy(NamedTuple):
     state: int | None = None  # where the learner stands
 
 
-Picture = Fit | Clusters | ValueTable | GridPolicy
+Picture = Fit | Clusters | Decisions | ValueTable | GridPolicy
 
 
 def greedy(table: ValueTable) -> tuple[Integers, NDArray[np.bool_], NDArray[np.bool_]]:

@@ -25,11 +25,14 @@ FLOORS = {
     ),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "risk"], 2),
+    **dict.fromkeys(["softmax", "networks", "descents"], 2),
+    **dict.fromkeys(["perceptrons"], 3),
     **dict.fromkeys(["scoring.statistics", "scoring.cache"], 2),
     **dict.fromkeys(
         [
             "designs",
             "clusters",
+            "labelled",
             "processes",
             "decision_process",
             "pool",
@@ -46,6 +49,7 @@ FLOORS = {
     **dict.fromkeys(
         ["garnets", "given_process", "gymnasium_processes", "driving", "spaces", "boards", "scoring.runs"], 4
     ),
+    **dict.fromkeys(["network_tasks"], 4),
     **dict.fromkeys(["families", "policy"], 5),
     **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge"], 6),
     **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),

@@ -12,6 +12,8 @@ FAMILIES: dict[str, str] = {
     "LinearRegression": "metalearn_env.families.linear_regression:LinearRegression",
     "Clustering": "metalearn_env.families.clustering:Clustering",
     "QLearning": "metalearn_env.families.q_learning:QLearning",
+    "Classification": "metalearn_env.families.classification:Classification",
+    "NeuralNetwork": "metalearn_env.families.neural_network:NeuralNetwork",
 }
 
 MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`

@@ -1,0 +1,171 @@
+"""Where the problems of networks come from: teachers of the same shape, or subsamples of data; and the first weights.
+
+A teacher is a random network as wide, as deep and as curved as the learner, so that the learner can be the teacher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metalearn_env.family import Array
+from metalearn_env.networks import Modules, Networks
+from metalearn_env.perceptrons import ABSENT, ACTIVATIONS, CURVES, Layers, Shape, present
+from metalearn_env.ranges import decades, log_uniform, log_uniform_integer
+from metalearn_env.tails import unit_variance
+
+GAIN = {"tanh": 1.0, "relu": 2.0**0.5, "gelu": 2.0**0.5}  # of first weights, over one by the root of a unit's inputs
+TEACHER_GAIN, TEACHER_BIAS = 2.0, 0.5
+
+Integers = NDArray[Any]
+
+
+class NetworkTask(NamedTuple):
+    """n problems of networks, their minibatches and first parameters. The first m of e examples are for training."""
+
+    inputs: Array  # (n, e, d), or (n, 0, 0) where they are ``rows`` of a data set
+    rows: Integers  # (n, e), or (n, 0)
+    targets: NDArray[Any]  # (n, e) classes, or (n, e, q) numbers
+    there: Array  # (n, hidden layers), and so on: a `Shape`; all (n, 0) of a user's own module
+    units: Array  # (n, width)
+    activation: Array  # (n, 5)
+    missing: Array  # (n, outputs)
+    objective: Array  # (n,) what the objective is multiplied by
+    first: Array  # (n, p)
+    descriptor: Array  # (n, 7)
+    batches: Integers  # (n, horizon + 1, batch_size) which examples the minibatches hold; empty if a step sees all
+
+
+class NetworkDraw(NamedTuple):
+    """The random numbers of n problems of networks."""
+
+    uniform: Array  # (n, 7)
+    inputs: Array  # (n, e, d) of unit variance
+    flipped: Array  # (n, 2, e) uniform: whether a label is a random one, and which
+    weights: Array  # (n, p) standard normal: the learner's first ones
+    teacher: Array  # (n, p) standard normal
+    rows: Integers  # (n, e)
+    seed: Integers  # (n,) of the first parameters of a user's own module
+    batches: Integers  # (n, horizon + 1, batch_size)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkLaw:
+    """A law of networks and their problems. Ranges are (low, high); of ``batch_size`` 0 a step sees all examples."""
+
+    networks: Networks
+    layers: Layers  # of the perceptron; empty: the module is a user's own
+    activations: tuple[str, ...]
+    width: tuple[int, int]
+    depth: tuple[int, int]
+    dimension: tuple[int, int]
+    classes: tuple[int, int]
+    examples: int
+    held_out: int
+    noise: tuple[float, float]
+    tails: str
+    scale: tuple[float, float]
+    batch_size: int
+    data: Array | None = None  # (rows, ...)
+    targets: NDArray[Any] | None = None  # (rows,) or (rows, q)
+
+    def draw(self, rng: np.random.Generator, n: int, horizon: int) -> NetworkDraw:
+        e, p = self.examples + self.held_out, self.networks.num_parameters
+        steps = (horizon + 1, self.batch_size) if self.batch_size else (0, 0)
+        batches = rng.integers(self.examples, size=(n, *steps)).astype(np.min_scalar_type(self.examples - 1))
+        uniform = rng.random((n, 7))
+        own = 0 if self.layers else 1
+        seed = rng.integers(2**63, size=n) if own else np.zeros(n, np.int64)
+        weights = rng.standard_normal((n, 0 if own else p))
+        if self.data is not None:
+            rows = np.stack([rng.choice(len(self.data), e, replace=False) for _ in range(n)])
+            none = np.zeros((n, 0))
+            return NetworkDraw(uniform, none[:, :, None], none[:, None], weights, none, rows, seed, batches)
+        inputs, flipped = unit_variance(rng, self.tails, (n, e, self.dimension[1])), rng.random((n, 2, e))
+        teacher = rng.standard_normal((n, p))
+        return NetworkDraw(uniform, inputs, flipped, weights, teacher, np.zeros((n, 0), np.int64), seed, batches)
+
+    def build(self, draw: NetworkDraw) -> NetworkTask:
+        n = len(draw.uniform)
+        width = log_uniform_integer(draw.uniform[:, 0], *self.width)
+        depth = log_uniform_integer(draw.uniform[:, 1], *self.depth)
+        dimension = log_uniform_integer(draw.uniform[:, 2], *self.dimension)
+        classes = log_uniform_integer(draw.uniform[:, 3], *self.classes)
+        known = np.array([ACTIVATIONS.index(name) for name in self.activations])
+        activation = known[(draw.uniform[:, 4] * len(known)).astype(np.int64)]
+        objective = 10.0 ** decades(draw.uniform[:, 5], *self.scale)
+        seen = np.arange(self.dimension[1]) < dimension[:, None]
+        inputs = draw.inputs * seen[:, None, :] if self.data is None else np.zeros((n, 0, 0))
+        kinds = np.stack([activation == index for index in (1, 2)], axis=1).astype(np.float64)
+        if self.layers:
+            shape = Shape(
+                (np.arange(self.depth[1]) < depth[:, None]).astype(np.float64),
+                (np.arange(self.width[1]) < width[:, None]).astype(np.float64),
+                CURVES[activation],
+                np.where(np.arange(self.classes[1]) < classes[:, None], 0.0, ABSENT),
+            )
+            there, fans = present(self.layers, seen, shape)
+            scaled = there / np.sqrt(fans)
+            gain = np.array([GAIN[name] for name in ACTIVATIONS])[activation]
+            first = draw.weights * scaled * gain[:, None] * ~self._of_biases
+            count, layers = there.sum(axis=1), depth
+        else:
+            assert isinstance(self.networks, Modules)
+            shape = Shape(*(np.zeros((n, 0)) for _ in Shape._fields))
+            first = np.stack([self.networks.initial(int(seed)) for seed in draw.seed])
+            count = np.full(n, self.networks.num_parameters)
+            layers = np.full(n, self.networks.matrices - 1)
+            kinds = np.zeros((n, 2))
+        if self.data is None:
+            taught = draw.teacher * np.where(self._of_biases, TEACHER_BIAS * there, TEACHER_GAIN * scaled)
+            targets = self._taught(taught, inputs, shape, classes, draw)
+        else:
+            assert self.targets is not None
+            targets = self.targets[draw.rows]
+        descriptor = [
+            np.log10(dimension),
+            np.log10(count),
+            layers,
+            np.log10(classes),
+            np.full(n, 1.0 / self.batch_size if self.batch_size else 0.0),
+            *kinds.T,
+        ]
+        return NetworkTask(
+            inputs,
+            draw.rows,
+            targets,
+            *shape,
+            objective=objective,
+            first=first,
+            descriptor=np.stack(descriptor, axis=1).astype(np.float64),
+            batches=draw.batches,
+        )
+
+    def examples_at(self, task: NetworkTask, which: Integers) -> tuple[Array, NDArray[Any]]:
+        """Return inputs (n, b, ...) and targets (n, b, ...) of examples (n, b)."""
+        row = np.arange(len(which))[:, None]
+        targets = task.targets[row, which]
+        if self.data is None:
+            return task.inputs[row, which], targets
+        return self.data[task.rows[row, which]], targets
+
+    def _taught(self, teacher: Array, inputs: Array, shape: Shape, classes: Integers, draw: NetworkDraw) -> Integers:
+        """Return the classes, (n, e), whose scores are highest once each varies about 0 as much as the others."""
+        scores = self.networks.outputs(teacher, inputs, shape)
+        scores -= scores.mean(axis=1, keepdims=True)
+        scores /= np.maximum(scores.std(axis=1, keepdims=True), 1e-6)
+        decided = np.where(shape.missing[:, None, :] < 0.0, -np.inf, scores).argmax(axis=2)
+        noise = log_uniform(draw.uniform[:, 6], *self.noise)[:, None]
+        flip, which = draw.flipped.swapaxes(0, 1)
+        return np.where(flip < noise, (which * classes[:, None]).astype(np.int64), decided)
+
+    @cached_property
+    def _of_biases(self) -> NDArray[np.bool_]:
+        """Whether a parameter is a bias, (p,)."""
+        parts = [np.repeat([False, True], [wide * high, high]) for wide, high in self.layers]
+        return np.concatenate(parts)
