@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 TRAIN, SCHEDULES = "agents.train", "agents.schedules"
 CHECKPOINTS, POLICY, RUN = "checkpoints", "policy.safetensors", "run.json"
+LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def arguments(
 
 
 def run_all(trainings: Sequence[Training], jobs: int) -> None:
-    """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT.log.
+    """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
 
     Raises:
         ValueError: some failed, after all the others have been run.
@@ -81,8 +81,8 @@ def _run(training: Training) -> str:
         print(f"done before: {training.out}", flush=True)
         return ""
     print(f"python {shlex.join(training.command)}", flush=True)
-    log = training.out.with_name(f"{training.out.name}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = training.out / LOG
+    training.out.mkdir(parents=True, exist_ok=True)
     if training.module == SCHEDULES and (training.out / RUN).exists():
         (training.out / RUN).unlink()  # it has no checkpoints, and begins again
     with log.open("a") as file:
@@ -91,14 +91,3 @@ def _run(training: Training) -> str:
         status = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
     print(f"{'done' if status == 0 else f'failed ({status})'}: {training.out}", flush=True)
     return "" if status == 0 else str(log)
-
-
-def validation_score(folder: Path) -> float:
-    """Return the best score on validation tasks that a run has met so far."""
-    with (folder / "validation.csv").open() as file:
-        return max(float(line.split(",")[1]) for line in file)
-
-
-def wall_seconds(folder: Path) -> float | None:
-    """Return how long a run has taken, if it says so."""
-    return json.loads((folder / RUN).read_text()).get("wall_seconds")  # type: ignore[no-any-return]
