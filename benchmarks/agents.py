@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.agent_settings import SCHEDULE_STEPS, SETTINGS
 from benchmarks.trainings import run_all
-from metalearn_env.commandline import run
+from metalearn_env.commandline import check_writable, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +45,17 @@ def train(options: argparse.Namespace) -> None:
     run_all(trainings, options.jobs)
 
 
+def table(options: argparse.Namespace) -> None:
+    """Score the agents that there are, print and write the page."""
+    from benchmarks.agent_page import page  # and with it all that makes tables
+
+    check_writable(options.out)
+    settings = [SETTINGS[name] for name in options.settings]
+    text = page([setting for setting in settings if setting.policy_files(options.runs)], options.runs, options.tasks)
+    options.out.write_text(text)
+    print(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -57,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--steps", type=int, help="of the environment; default: those of the setting")
     command.add_argument("--hyperparams", nargs="+", default=[], help="name:value, before those of the setting")
     command.add_argument("--schedule-steps", type=int, default=SCHEDULE_STEPS, help="of controls; 0: train none")
+    command = commands.add_parser("table", help="score them and write the page")
+    command.set_defaults(run=table)
+    command.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME")
+    command.add_argument("--runs", type=Path, default=Path("runs/agents"))
+    command.add_argument("--tasks", type=int, default=256, help="of each kind")
+    command.add_argument("--out", type=Path, default=Path("docs/results/agents.md"))
     return parser
 
 
