@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("benchmarks")
 
 from benchmarks import controls, throughput
+from metalearn_env.policy import Policy
 
 
 def test_the_order_of_controls_is_computed() -> None:
@@ -52,3 +57,125 @@ def test_the_speed_of_training_and_policies_is_a_page() -> None:
     assert native > 0.0
     assert singles > 0.0
     assert sum(line.startswith(("| tanh, clip", "| relu, tanh")) for line in lines) == 2 * len(policies.TIMES)
+
+
+# Agents
+
+
+def untrained_run(folder: Path, seed: int, env: str, options: dict[str, Any], steps: int = 100) -> None:
+    """Leave what a run leaves, of a policy of random weights."""
+    policy = Policy.untrained(history=2, seed=seed)
+    says = {"env": env, "env_kwargs": options, "seed": seed, "validation_iqm": 0.1, "steps": 100, "command": "python"}
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / f"{steps}.zip").touch()
+    replace(policy, header={**policy.header, **says}).save(folder / "policy.safetensors")
+    (folder / "run.json").write_text(json.dumps({"wall_seconds": 60.0}))
+
+
+def test_trainings_are_skipped_or_resumed(tmp_path: Path) -> None:
+    from benchmarks.trainings import Training
+
+    training = Training(tmp_path / "run", ("--seed", "1"), 100)
+    begun = ["-m", "agents.train", "--seed", "1", "--steps", "100", "--out", str(tmp_path / "run")]
+    assert (training.done, training.command) == (False, begun)
+    untrained_run(tmp_path / "run", 0, "", {}, steps=60)
+    assert (training.done, training.command) == (False, [*begun, "--resume"])
+    (tmp_path / "run" / "checkpoints" / "120.zip").touch()
+    assert training.done
+    assert not replace(training, steps=200).done
+
+
+def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.trainings import Training, run_all
+
+    untrained_run(tmp_path / "there", 0, "", {})
+    trainings = [Training(tmp_path / name, ("--seed", "-1"), 100) for name in ("odd", "there")]
+    with pytest.raises(ValueError, match=r"1 of 2 trainings failed: .*odd"):
+        run_all(trainings, 1)
+    assert f"done before: {tmp_path / 'there'}" in capsys.readouterr().out
+    assert "seed" in (tmp_path / "odd" / "log.txt").read_text()
+
+
+def test_every_training_can_be_asked_for() -> None:
+    tyro = pytest.importorskip("tyro")
+    pytest.importorskip("stable_baselines3")
+    from agents import studies, train
+    from benchmarks import learning
+    from benchmarks.agent_settings import SETTINGS
+    from metalearn_env.scoring import task_sets
+
+    options = Namespace(runs=Path("runs"), steps=100, seeds=[0], hyperparams=[])
+    trainings = [one for setting in SETTINGS.values() for one in setting.agent_trainings(Path("runs"), [0])]
+    trainings += [
+        one for variation in learning.VARIATIONS for env in learning.ENVS for one in variation.trainings(env, options)
+    ]
+    assert len({one.out for one in trainings}) == len(trainings)
+    for one in trainings:
+        args = tyro.cli(train.Args, args=one.command[2:])
+        task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])
+    for one in (one for setting in SETTINGS.values() for one in setting.control_trainings(Path("runs"))):
+        studies.Study(tyro.cli(studies.Args, args=one.command[2:]))
+
+
+@pytest.mark.parametrize(
+    ("least", "iqm", "low", "diverged", "words"),
+    [
+        (0.4, 0.45, 0.01, 0.0, "yes"),
+        (0.4, 0.45, -0.01, 0.0, "no"),
+        (0.4, 0.39, 0.01, 0.0, "no"),
+        (0.4, 0.55, 0.01, 0.0, "strong"),
+        (0.4, 0.55, 0.01, 0.001, "strong, but diverges"),
+        (None, 0.04, -0.2, 0.0, "yes"),
+        (None, 0.04, -0.05, 0.0, "no"),
+    ],
+)
+def test_a_bar_is_reached_clearly_or_not(least: Any, iqm: float, low: float, diverged: float, words: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks.agent_tables import Bar, Mean, verdict
+
+    bar, difference = Bar(least, least and 0.5, "rival"), Mean(low + 0.05, low, low + 0.1)
+    assert verdict(bar, Mean(iqm, 0.0, 1.0), difference, None, diverged) == words
+    if least is not None:
+        assert verdict(bar, Mean(iqm, 0.0, 1.0), None, None, diverged).startswith("no")  # without its rival
+
+
+def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("sklearn")
+    from benchmarks import agent_page
+    from benchmarks.agent_settings import REGRESSION, Bar, Setting
+
+    setting = Setting("tiny", REGRESSION, ("dimension:[4,8]", "horizon:8"), Bar(0.1, 0.2, "bb1"))
+    for seed in range(2):
+        untrained_run(setting.folder(tmp_path, seed), seed, REGRESSION, setting.options)
+    monkeypatch.setattr(agent_page, "DEFAULTS", ("tiny",))
+    text = agent_page.page([setting], tmp_path, 16)
+    for line in (
+        "| tiny | -",
+        "| LinearRegression, heavy_tails | tiny |",
+        "| diabetes | tiny |",
+        "| best-rule-per-task | control |",
+        "| trained-agent, mean-schedule | control |",
+        "| tiny | 1 | 0.100 | 100 |",
+    ):
+        assert f"\n{line}" in text
+    (invariant,) = [line for line in text.splitlines() if line.startswith("| LinearRegression | tiny |")]
+    assert 0.0 < float(invariant.split(" | ")[2]) < 1e-4  # what rounding comes to
+    with pytest.raises(ValueError, match="no agents"):
+        agent_page.page([], tmp_path, 16)
+
+
+def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks import learning
+
+    monkeypatch.setattr(learning, "ENVS", learning.ENVS[:1])
+    base, *others = learning.VARIATIONS
+    options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16)
+    discount = next(other for other in others if other.name == "discount")
+    for seed, variation in enumerate((base, discount)):
+        (training,) = variation.trainings(learning.ENVS[0], options)
+        untrained_run(training.out, seed, learning.ENVS[0], {})
+    lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
+    names = [line.split(" | ")[:2] for line in lines[2:]]
+    assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
