@@ -35,6 +35,15 @@ MASKS = (
 )
 SPLIT, SEED = "validation", 1  # not the tasks, of seed 0, by which a run keeps its best agent
 
+INTRODUCTION = """# What makes it learn
+
+`python -m benchmarks.learning` wrote this page: agents trained with one thing changed at a time. The base is
+`python -m agents.train` as it is, {steps:,} environment steps; {seeds} training seeds each; interquartile mean of S on
+{tasks} validation tasks of each family, other ones than those by which a run keeps its best agent. Differences are
+task by task; 95 % bootstrap intervals resample training seeds and tasks, and few seeds make them no better than a hint.
+Masked: the base's agents themselves, with observations held at their means; not trained anew.
+"""
+
 FINDINGS = ""
 
 
@@ -133,16 +142,10 @@ def page(options: argparse.Namespace) -> str:
 
 
 def _introduction(options: argparse.Namespace) -> Iterator[str]:
-    yield from ("# What makes it learn", "")
-    yield "`python -m benchmarks.learning` wrote this page: agents trained with one thing changed at a time. The base"
-    yield f"is `python -m agents.train` as it is, {options.steps:,} environment steps; {len(options.seeds)} training"
-    yield f"seeds each; interquartile mean of S on {options.tasks} validation tasks of each family, other ones than those"
-    yield "by which a run keeps its best agent. Differences are task by task; 95 % bootstrap intervals resample training"
-    yield "seeds and tasks, and few seeds make them no better than a hint. Masked: the base's agents themselves, with"
-    yield "observations held at their means; not trained anew."
+    yield INTRODUCTION.format(steps=options.steps, seeds=len(options.seeds), tasks=options.tasks)
     if options.hyperparams:
         yield f"All with `--hyperparams {' '.join(options.hyperparams)}`."
-    yield ""
+        yield ""
 
 
 def _table(keys: Sequence[tuple[str, str]], columns: Sequence[dict[tuple[str, str], str]]) -> Iterator[str]:
