@@ -16,6 +16,7 @@ from metalearn_env.scoring.cache import Cache
 REGRESSION, CLUSTERING, Q_LEARNING, MIXTURE = (
     f"MetaLearn/{name}-v0" for name in ("LinearRegression", "Clustering", "QLearning", "Mixture")
 )
+ISOTROPIC = "isotropic"  # minibatches of inputs of equal variance, where the best steps are known
 OPEN_LOOP, STATIC = "open-loop", "static"
 SCHEDULE_STEPS = 300  # of Adam
 
@@ -145,6 +146,11 @@ SETTINGS: dict[str, Setting] = {
             Q_LEARNING,
             ("states:12", "actions:3", "horizon:400"),
             Bar(0.30, 0.50),
+        ),
+        Setting(
+            ISOTROPIC,
+            REGRESSION,
+            ("spectrum:log-uniform", "conditioning:1", "dimension:10", "batch_size:4", "noise:0.1", "horizon:50"),
         ),
         Setting("linear-regression", REGRESSION),
         Setting("clustering-default", CLUSTERING),

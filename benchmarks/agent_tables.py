@@ -142,6 +142,19 @@ def mixture_table(mixture: Trained, trained: Sequence[Trained]) -> Iterator[str]
         yield f"| {other.setting.name} | {mean(ours)} | {mean(theirs)} | {difference} | {words} |"
 
 
+def known_answer(trained: Trained) -> Iterator[str]:
+    """Yield how far agents' steps are from the best schedule of isotropic LMS, which is known."""
+    (tasks,) = trained.sets
+    (rule,), agents = contender("isotropic-lms").runs(tasks), trained.agent.runs(tasks)
+    ratios = np.log(np.stack([run.step_size for run in agents]) / rule.step_size)  # (runs, T, n)
+    yield "| parts of the episode | median step, relative to the best | median distance from it |"
+    yield "|---|---|---|"
+    for first in np.arange(0.0, 1.0, 0.25):
+        of_part = ratios[:, int(first * tasks.horizon) : int((first + 0.25) * tasks.horizon)]
+        middle, distance = np.exp(np.nanmedian(of_part)), np.exp(np.nanmedian(np.abs(of_part))) - 1.0
+        yield f"| {first:.0%} to {first + 0.25:.0%} | {middle:.3f} | {distance:.1%} |"
+
+
 def sceptic(trained: Trained) -> Iterator[str]:
     """Yield all that agents are compared with on the tasks of a setting, and on those of each family."""
     files = trained.setting.policy_files(trained.runs)

@@ -165,6 +165,22 @@ def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         agent_page.page([], tmp_path, 16)
 
 
+def test_steps_are_compared_with_the_known_answer(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks.agent_settings import ISOTROPIC, SETTINGS
+    from benchmarks.agent_tables import Trained, known_answer
+    from metalearn_env.scoring.contenders import contender
+
+    class OfRule(Trained):
+        agent = contender("isotropic-lms")
+
+    lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
+    assert [line.split(" | ", 1)[1] for line in lines] == ["1.000 | 0.0% |"] * 4
+    OfRule.agent = contender("inverse-l")
+    lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
+    assert all("| 0.0% |" not in line for line in lines)
+
+
 def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("stable_baselines3")
     from benchmarks import learning
