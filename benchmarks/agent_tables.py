@@ -151,8 +151,13 @@ def known_answer(trained: Trained) -> Iterator[str]:
     yield "|---|---|---|"
     for first in np.arange(0.0, 1.0, 0.25):
         of_part = ratios[:, int(first * tasks.horizon) : int((first + 0.25) * tasks.horizon)]
-        middle, distance = np.exp(np.nanmedian(of_part)), np.exp(np.nanmedian(np.abs(of_part))) - 1.0
-        yield f"| {first:.0%} to {first + 0.25:.0%} | {middle:.3f} | {distance:.1%} |"
+        known = of_part[np.isfinite(of_part)]
+        cells = "diverged | " if not known.size else f"{_ratio(known):.3f} | {_ratio(np.abs(known)) - 1.0:.1%}"
+        yield f"| {first:.0%} to {first + 0.25:.0%} | {cells} |"
+
+
+def _ratio(logs: np.ndarray) -> float:
+    return float(np.exp(np.median(logs)))
 
 
 def sceptic(trained: Trained) -> Iterator[str]:

@@ -176,7 +176,7 @@ def test_steps_are_compared_with_the_known_answer(tmp_path: Path) -> None:
 
     lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
     assert [line.split(" | ", 1)[1] for line in lines] == ["1.000 | 0.0% |"] * 4
-    OfRule.agent = contender("inverse-l")
+    OfRule.agent = contender("nlms")
     lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
     assert all("| 0.0% |" not in line for line in lines)
 

@@ -152,7 +152,8 @@ def test_feedback_changes_nothing(run: Args) -> None:
     observations = rng.normal(size=(8, len(feature_names(5)))).astype(np.float32)
     observations[:, PROGRESS] = rng.random(8)
     others = observations.copy()
-    others[:, groups(5)["history"]] = rng.normal(size=(8, 25))
+    history = groups(5)["history"]
+    others[:, history] = rng.normal(size=others[:, history].shape)
     if run.strategy != "dynamic":
         others[:, PROGRESS] = rng.random(8)
     if run.kind == "open-loop":
