@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("benchmarks")
 
-from benchmarks import controls, throughput
+from benchmarks import controls, scores, throughput
 
 
 def test_the_order_of_controls_is_computed() -> None:
@@ -19,6 +19,23 @@ def test_the_order_of_controls_is_computed() -> None:
         assert f"| {variant.name} | {controls.verdict(variant)} |" in page
         worse = variant._replace(gains=[gain._replace(low=-1.0) for gain in variant.gains])
         assert "holds, every gain" not in controls.verdict(worse)
+
+
+def test_a_table_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    few = ("--env-kwargs", "horizon:3", "--controllers", "bb1", "limit")
+    measured = scores.measure("MetaLearn/Mixture-v0", tmp_path / "Mixture.json", 16, *few)
+    assert (measured.families, len(measured.result["rows"])) == (3, 2)
+    assert measured.text.count("mean of 3 tables") == 1
+    assert 0.0 < measured.seconds < 120.0
+    assert 20.0 < measured.megabytes < 2000.0
+    page = scores.page([measured, measured._replace(seconds=181.0)])
+    assert measured.text.strip() in page
+    assert page.count("< 180 s, < 2,000 MB | yes |") == page.count("< 180 s, < 2,000 MB | **no** |") == 1
+
+
+def test_a_table_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="status 2"):
+        scores.measure("MetaLearn/Mixture-v0", tmp_path / "nowhere" / "Mixture.json", 8)
 
 
 def test_what_schedules_are_compared_with() -> None:

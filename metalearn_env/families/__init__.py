@@ -12,6 +12,7 @@ FAMILIES: dict[str, str] = {
     "LinearRegression": "metalearn_env.families.linear_regression:LinearRegression",
     "Clustering": "metalearn_env.families.clustering:Clustering",
     "QLearning": "metalearn_env.families.q_learning:QLearning",
+    "Tracking": "metalearn_env.families.tracking:Tracking",
 }
 
 MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`
