@@ -336,6 +336,14 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "scale": lambda family, draw, task: np.abs(np.log10(draw.objective)),
         "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.noise.astype(float)),
     },
+    "Tracking": {
+        "dimension": of_descriptor(0),
+        "drift": lambda family, draw, task: task.drift,
+        "noise": lambda family, draw, task: task.drift,
+        "start": lambda family, draw, task: task.distance,
+        "scale": lambda family, draw, task: np.abs(np.log10(task.deviation)),
+        "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.noise / task.deviation[:, None, None]),
+    },
 }
 
 
@@ -415,7 +423,8 @@ def test_moved_rewards_are_in_the_units_of_where_they_were_moved_from() -> None:
     for env in (one, several):
         env.reset(seed=0)
     assert (one.unwrapped.session.reward_unit == 1.0).all()
-    units = {typical_return(make_family(name), 5, "log") for name in FAMILIES}
+    names = gym.spec("MetaLearn/Mixture-v0").kwargs["families"]
+    units = {typical_return(make_family(name), 5, "log") for name in names}
     assert set(several.unwrapped.session.reward_unit) == units
 
 

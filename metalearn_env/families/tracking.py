@@ -5,8 +5,8 @@ A target x makes a random walk, is seen with noise, and the estimate follows wha
     x <- x + w,    z = x + v,    estimate <- estimate + h (z - estimate),    q = Var w / Var v
 
 In the long run no step size is better than a = (\sqrt{q^2 + 4q} - q) / 2, which the gain of Kalman's filter tends to. A
-learner sees the innovation z - estimate: at the best step innovations are uncorrelated, at shorter ones they are alike
-from step to step, at longer ones they alternate. Where the target is now is carried in the last columns of theta.
+learner sees innovations z - estimate: at the best step they are uncorrelated, at shorter ones alike from step to step,
+at longer ones they alternate. Where the target is now is carried in the last columns of theta.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily
-from metalearn_env.moves import above, axes_of, further
+from metalearn_env.moves import above, axes_of, below, further
 from metalearn_env.pictures import Fit
 from metalearn_env.ranges import Range, as_decades, as_range, decades, log_uniform, log_uniform_integer
 from metalearn_env.tails import Tails, check_tails, unit_variance
 
-MOST_DECADES, LEAST_RATIO, MOST_RATIO = 100.0, 1e-12, 1e12
+MOST_DECADES, LEAST, MOST = 100.0, 1e-9, 1e9
 
 
 class TrackingTask(NamedTuple):
-    """n targets and what is seen of them; entries beyond a task's own dimension are zero."""
+    """n targets and what is seen of them; entries beyond a target's own dimension are zero."""
 
     first: Array  # (n, d) the target at the start
     walk: Array  # (n, horizon + 1, d) w
@@ -48,15 +48,14 @@ class Tracking(TaskFamily[TrackingTask]):
         dimension: of the target.
         drift: variance of a step of the target over that of the noise with which it is seen, q.
         distance: variance of the first target around the first estimate, zero, over that of the noise.
-        tails: of steps, noise and first target: "normal", or "heavy", those of Student's t with 3 degrees of freedom.
-            Variances stay what they are, and so do the best step sizes that are told nothing else.
+        tails: "normal", or "heavy", those of Student's t with 3 degrees of freedom; variances stay what they are.
         scale: all lengths are multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         drift_told: whether the agent is told log10 q; else it has to find out, and the descriptor is zero.
         split: which stream of tasks.
 
     A range (low, high) is drawn from log-uniformly; a number is a range of one value. The loss is half the squared
-    distance to where the target is now, the signal half the squared innovation. The natural step is 1. What asks for
-    steps that change is the way from the first estimate; where q is large it is short, and constant steps are the best.
+    distance to where the target is now, the signal half the squared innovation; the natural step is 1. It is the way
+    from the first estimate that asks for steps that change: where q is large it is short, and a constant does as well.
 
     Raises:
         ValueError: a value that cannot be honoured.
@@ -81,21 +80,20 @@ class Tracking(TaskFamily[TrackingTask]):
 
     @cached_property
     def _ranges(self) -> dict[str, tuple[Any, Any]]:
-        ratios = {
-            name: as_range(name, getattr(self, name), minimum=LEAST_RATIO, maximum=MOST_RATIO)
-            for name in ("drift", "distance")
+        return {
+            "dimension": as_range("dimension", self.dimension, minimum=1, integer=True),
+            "drift": as_range("drift", self.drift, minimum=LEAST, maximum=MOST),
+            "distance": as_range("distance", self.distance, minimum=LEAST, maximum=MOST),
+            "scale": as_decades("scale", self.scale, most=MOST_DECADES),
         }
-        dimension = as_range("dimension", self.dimension, minimum=1, integer=True)
-        return {"dimension": dimension, **ratios, "scale": as_decades("scale", self.scale, most=MOST_DECADES)}
 
     def axes(self) -> dict[str, dict[str, Any]]:
         ranges = self._ranges
         return axes_of(
             dimension=above("dimension", ranges["dimension"], 2, 4),
-            drift=above("drift", ranges["drift"], 1, 10, MOST_RATIO),
-            # Noise ten times larger than where it is largest already, over the steps and the first distance.
-            noise={name: (max(0.1 * ranges[name][0], LEAST_RATIO), ranges[name][0]) for name in ("drift", "distance")},
-            start=above("distance", ranges["distance"], 1, 100, MOST_RATIO),
+            drift=above("drift", ranges["drift"], 1, 10, MOST),
+            noise=below("drift", ranges["drift"], 0.1, LEAST) | below("distance", ranges["distance"], 0.1, LEAST),
+            start=above("distance", ranges["distance"], 1, 100, MOST),
             scale=further(ranges["scale"], MOST_DECADES),
             heavy_tails={"tails": "heavy"} if self.tails == "normal" else {},
         )
@@ -111,7 +109,7 @@ class Tracking(TaskFamily[TrackingTask]):
     def sample(self, rng: np.random.Generator, n: int, horizon: int) -> TrackingTask:
         ranges, uniform, most = self._ranges, rng.random((4, n)), self.num_carried
         dimension = log_uniform_integer(uniform[0], *ranges["dimension"])
-        drift, distance = (log_uniform(uniform[i], *ranges[name]) for i, name in ((1, "drift"), (2, "distance")))
+        drift, distance = log_uniform(uniform[1], *ranges["drift"]), log_uniform(uniform[2], *ranges["distance"])
         deviation = 10.0 ** decades(uniform[3], *ranges["scale"])
         there = (np.arange(most) < dimension[:, None]) * deviation[:, None]
         first = unit_variance(rng, self.tails, (n, most)) * there * np.sqrt(distance)[:, None]
@@ -124,8 +122,7 @@ class Tracking(TaskFamily[TrackingTask]):
         return np.concatenate([np.zeros_like(task.first), task.first], axis=1)
 
     def loss(self, task: TrackingTask, theta: Array) -> Array:
-        estimate, target = np.split(theta, 2, axis=1)
-        distance = target - estimate
+        distance = np.subtract(*np.split(theta, 2, axis=1))
         return HALF * np.vecdot(distance, distance)
 
     def signal(self, task: TrackingTask, theta: Array, t: NDArray[np.int64]) -> Array:
@@ -135,13 +132,11 @@ class Tracking(TaskFamily[TrackingTask]):
         return self.evaluate(task, theta, t).direction
 
     def evaluate(self, task: TrackingTask, theta: Array, t: NDArray[np.int64]) -> Evaluation:
-        rows, direction = np.arange(len(theta)), np.empty_like(theta)
-        (estimate, target), (innovation, walk) = (np.split(array, 2, axis=1) for array in (theta, direction))
-        distance = target - estimate
-        walk[:] = task.walk[rows, t]
-        innovation[:] = distance + walk + task.noise[rows, t]
+        rows, (estimate, target) = np.arange(len(theta)), np.split(theta, 2, axis=1)
+        distance, walk = target - estimate, task.walk[rows, t]
+        innovation = distance + walk + task.noise[rows, t]
         loss, signal = (HALF * np.vecdot(vector, vector) for vector in (distance, innovation))
-        return Evaluation(loss, signal, direction)
+        return Evaluation(loss, signal, np.concatenate([innovation, walk], axis=1))
 
     def descriptor(self, task: TrackingTask) -> Array:
         return task.descriptor
@@ -151,6 +146,5 @@ class Tracking(TaskFamily[TrackingTask]):
 
     def picture(self, task: TrackingTask, theta: Array, row: int) -> Fit:
         """Return the estimate beside the target."""
-        there = np.flatnonzero(task.first[row])
-        estimate, target = np.split(theta[row], 2)
-        return Fit(estimate[there], target[there], ("the estimate", "the target"))
+        estimate, target = theta[row].reshape(2, -1)[:, task.first[row] != 0.0]
+        return Fit(estimate, target, ("the estimate", "the target"))
