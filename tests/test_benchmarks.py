@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,21 @@ def test_what_schedules_are_compared_with() -> None:
     options = {"env": "MetaLearn/LinearRegression-v0", "env_kwargs": ("horizon:4", "dimension:8"), "test_tasks": 16}
     lines = beside(Args(out=Path("nowhere"), **options))
     assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in BESIDE]
+
+
+def test_learned_steps_are_compared_with_the_closed_form(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import closed_form
+    from metalearn_env.policy import Policy
+
+    header = {"env": "MetaLearn/Tracking-v0", "env_kwargs": {"horizon": 8}, "command": "as it was made"}
+    untrained = Policy.untrained(history=2, seed=0)
+    page = closed_form.page([replace(untrained, header={**untrained.header, **header})], "validation", 32)
+    assert "    as it was made" in page
+    assert [line.split(" | ")[0] for line in page.splitlines() if line[:3] in ("| 1", "| 8")] == ["| 1", "| 8"]
+    elsewhere = replace(untrained, header={**untrained.header, **header, "env": "MetaLearn/QLearning-v0"})
+    with pytest.raises(ValueError, match=r"no closed form.*QLearning"):
+        closed_form.page([elsewhere], "validation", 32)
 
 
 @pytest.mark.parametrize("diverging", [False, True])
