@@ -43,6 +43,7 @@ benchmark: .venv/installed  ## speed, memory, scores, controls, rules and schedu
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.controls
 	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.variants
 	$(BIN)/python -m benchmarks.schedules
 
 clean:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks")
 
 from benchmarks import controls, scores, throughput
+from metalearn_env.engine import Engine
+from metalearn_env.rules import rule
 
 
 def test_the_order_of_controls_is_computed() -> None:
@@ -63,6 +66,31 @@ def test_learned_steps_are_compared_with_the_closed_form(tmp_path: Path) -> None
     elsewhere = replace(untrained, header={**untrained.header, **header, "env": "MetaLearn/QLearning-v0"})
     with pytest.raises(ValueError, match=r"no closed form.*QLearning"):
         closed_form.page([elsewhere], "validation", 32)
+
+
+def test_variants_are_held_against_the_numbers_of_other_rules() -> None:
+    from benchmarks import rules, variants
+
+    name, setting = next(iter(rules.spectra(60).items()))
+    sample = variants.Sample(setting, rules.EARLIER[name])
+    mean, added = sample.added(rule("dai-yuan"), variants.DAI_YUAN)
+    assert np.isfinite(mean)
+    assert 0.0 <= added < 20.0
+    far = variants.Sample(setting, (*rules.EARLIER[name][: variants.DAI_YUAN], 5.0, 0.0))
+    assert far.base == pytest.approx(sample.base)
+    assert far.added(rule("dai-yuan"), variants.DAI_YUAN)[1] > 1000.0
+
+
+def test_variants_of_streams() -> None:
+    from benchmarks import rules, variants
+
+    tasks = rules.streams("linear-uniform", 8).sets[2]
+    engine = Engine.start(tasks.family, tasks.task, tasks.horizon)
+    inputs = engine.task.inputs[:, 0]
+    mean = (0.3 / (inputs**2).sum(axis=2)).mean(axis=1)
+    assert next(variants.nlms_of_each(engine)) == pytest.approx(mean)
+    trace = (engine.task.diagonal**2).sum(axis=1)
+    assert next(variants.adagrad_norm_in_trace(engine)) == pytest.approx(1.0 / trace)
 
 
 @pytest.mark.parametrize("diverging", [False, True])
