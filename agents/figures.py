@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from agents.closed_forms import advised, closed_forms, deviation, quartiles
 from agents.colours import AGENT, colour
@@ -120,6 +121,7 @@ def _agreement(axes: Axes, name: str, title: str, there: Array, learned: Array) 
     ends = [np.quantile(there[both], q) for q in (0.001, 0.999)] if both.any() else [1.0, 1.0]
     axes.plot(ends, ends, color=colour(name), label="the same step")
     axes.set(xscale="log", yscale="log", xlabel=f"step of {title} / unit", ylabel="step of the agent / unit")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade its labels overlap
     if both.sum() > 2 and ends[1] > (1.0 + ROUNDING) * ends[0]:
         correlation = np.corrcoef(np.log(there[both]), np.log(learned[both]))[0, 1]
         axes.set_title(f"{title}: correlation of logs {correlation:.2f}")
