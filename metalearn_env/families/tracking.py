@@ -5,8 +5,8 @@ A target x makes a random walk, is seen with noise, and the estimate follows wha
     x <- x + w,    z = x + v,    estimate <- estimate + h (z - estimate),    q = Var w / Var v
 
 In the long run no step size is better than a = (\sqrt{q^2 + 4q} - q) / 2, which the gain of Kalman's filter tends to. A
-learner sees innovations z - estimate: at the best step they are uncorrelated, at shorter ones alike from step to step,
-at longer ones they alternate. Where the target is now is carried in the last columns of theta.
+learner sees innovations z - estimate: at the best step they are uncorrelated, at shorter ones alike from step to step.
+Where the target is now is carried in the last columns of theta.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from metalearn_env.pictures import Fit
 from metalearn_env.ranges import Range, as_decades, as_range, decades, log_uniform, log_uniform_integer
 from metalearn_env.tails import Tails, check_tails, unit_variance
 
-MOST_DECADES, LEAST, MOST = 100.0, 1e-9, 1e9
+LEAST, MOST, MOST_DECADES = 1e-9, 1e9, 100.0
 
 
 class TrackingTask(NamedTuple):
@@ -49,7 +49,7 @@ class Tracking(TaskFamily[TrackingTask]):
         drift: variance of a step of the target over that of the noise with which it is seen, q.
         distance: variance of the first target around the first estimate, zero, over that of the noise.
         tails: "normal", or "heavy", those of Student's t with 3 degrees of freedom; variances stay what they are.
-        scale: all lengths are multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
+        scale: lengths are multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         drift_told: whether the agent is told log10 q; else it has to find out, and the descriptor is zero.
         split: which stream of tasks.
 
@@ -74,9 +74,9 @@ class Tracking(TaskFamily[TrackingTask]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_tails(self.tails)
+        self._ranges  # noqa: B018  (a bad value is found out here)
         if not isinstance(self.drift_told, bool):
             raise ValueError(f"drift_told is True or False, not {self.drift_told!r}")
-        self._ranges  # noqa: B018  (a bad value is found out here)
 
     @cached_property
     def _ranges(self) -> dict[str, tuple[Any, Any]]:
@@ -135,8 +135,8 @@ class Tracking(TaskFamily[TrackingTask]):
         rows, (estimate, target) = np.arange(len(theta)), np.split(theta, 2, axis=1)
         distance, walk = target - estimate, task.walk[rows, t]
         innovation = distance + walk + task.noise[rows, t]
-        loss, signal = (HALF * np.vecdot(vector, vector) for vector in (distance, innovation))
-        return Evaluation(loss, signal, np.concatenate([innovation, walk], axis=1))
+        signal, direction = HALF * np.vecdot(innovation, innovation), np.concatenate([innovation, walk], axis=1)
+        return Evaluation(HALF * np.vecdot(distance, distance), signal, direction)
 
     def descriptor(self, task: TrackingTask) -> Array:
         return task.descriptor
@@ -145,6 +145,7 @@ class Tracking(TaskFamily[TrackingTask]):
         return np.zeros(len(task.drift))
 
     def picture(self, task: TrackingTask, theta: Array, row: int) -> Fit:
-        """Return the estimate beside the target."""
-        estimate, target = theta[row].reshape(2, -1)[:, task.first[row] != 0.0]
-        return Fit(estimate, target, ("the estimate", "the target"))
+        """Return the estimate, less the way that the target has come, beside where the target came from."""
+        there = task.first[row] != 0.0
+        best, (estimate, target) = task.first[row, there], theta[row].reshape(2, -1)[:, there]
+        return Fit(best + estimate - target, best, ("the estimate, less the walk", "the first target"))
