@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.engine import Engine, Learners, Rows
-from metalearn_env.family import HALF, KINDS, MAX_DESCRIPTORS, ONE, TINY
+from metalearn_env.family import KINDS, MAX_DESCRIPTORS, ONE, TINY
 
 Observation = Literal["flat", "dict"]
 
