@@ -10,8 +10,8 @@ the map also reads the progress, and there is a table as in an open-loop schedul
 steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy of relative
 actions, from nothing or from a policy file (``--init``), such as one that reinforcement learning has found. The
 gradient through an inner run is exact where noise is data, but of no use where inner runs are chaotic, as long ones on
-ill-conditioned quadratics are. All minimise the mean of log(gap_T / gap_0), on new tasks at each step of Adam; what is kept is the
-iterate of the best score on validation tasks.
+ill-conditioned quadratics are. All minimise the mean of log(gap_T / gap_0), on new tasks at each step of Adam; what is
+kept is the iterate of the best score on validation tasks.
 """
 
 from __future__ import annotations

@@ -97,6 +97,8 @@ class Study:
             raise ValueError(f"{args.kind} is dynamic, not {args.strategy}")
         if args.init is not None and args.kind != "feedback":
             raise ValueError(f"only feedback is trained on from a policy, not {args.kind}")
+        if args.init is not None:
+            trainable(args.init, self.history)
         for name, value in (("action", self.action), ("strategy", args.strategy)):
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
