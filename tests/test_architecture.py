@@ -15,7 +15,15 @@ PACKAGE = Path(metalearn_env.__file__).parent
 ROOT = Path(__file__).parent.parent
 NAME = "metalearn_env"
 
-TOLD = ("spectral", "momentum", "streaming", "centres", "visits", "entries")  # rules that are told of the task
+TOLD = (
+    "spectral",
+    "momentum",
+    "streaming",
+    "centres",
+    "visits",
+    "entries",
+    "tracking",
+)  # rules that are told of the task
 
 #: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
