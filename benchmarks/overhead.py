@@ -9,6 +9,7 @@ docs/results/overhead.md.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -102,7 +103,9 @@ def main() -> None:
         "# Overhead of a learned step size in PyTorch",
         "",
         f"`python -m benchmarks.overhead` wrote this page: loops that take turns, {options.steps} steps of each,",
-        f"medians of processor time; one thread, Python {platform.python_version()}, PyTorch {torch.__version__}.",
+        f"medians of processor time; one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
+        f"{os.cpu_count()} cores on which {os.getloadavg()[0]:.1f} processes ran, this one among them: others take from the caches, and",
+        "what is short suffers more from it.",
         "",
         f"| network, parameters | optimiser | batch | a step (us) | more (us) | overhead | < {BAR:.0%} |",
         "|---|---|---|---|---|---|---|",
