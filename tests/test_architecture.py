@@ -52,7 +52,7 @@ FLOORS = {
     **dict.fromkeys(["network_tasks"], 4),
     **dict.fromkeys(["families", "policy"], 5),
     **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper"], 6),
-    **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),
+    **dict.fromkeys(["session", "whole_data", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),
     **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),
     **dict.fromkeys(["scoring", "scoring.controls", "scoring.measures"], 10),
