@@ -76,7 +76,7 @@ GYMNASIUM = {
     "",
     "__main__",
 }
-HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm"}
+HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm", "keras"}
 
 Import = tuple[str, bool]  # of a module or of a name in it; whether it happens when the module is imported
 

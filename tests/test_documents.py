@@ -100,7 +100,7 @@ def test_readme_links_exist():
 
 MINIMAL = """
 import sys
-for name in ("torch", "stable_baselines3", "matplotlib", "sklearn", "scipy", "tqdm", "pandas"):
+for name in ("torch", "stable_baselines3", "matplotlib", "sklearn", "scipy", "tqdm", "pandas", "keras"):
     sys.modules[name] = None
 import gymnasium as gym
 import numpy as np
@@ -114,6 +114,8 @@ for action, error, words in (
     (env.unwrapped.render, gym.error.DependencyNotInstalled, "metalearn-env[agents]"),
     (lambda: gym.make("MetaLearn/LinearRegression-v0", dataset="diabetes"), ImportError, "metalearn-env[data]"),
     (lambda: __import__("metalearn_env.adapters.sb3"), ImportError, "metalearn-env[agents]"),
+    (lambda: __import__("metalearn_env.adapters.sklearn"), ImportError, "metalearn-env[data]"),
+    (lambda: __import__("metalearn_env.adapters.keras"), ImportError, "metalearn-env[keras]"),
 ):
     with pytest.raises(error) as caught:
         action()
