@@ -11,8 +11,8 @@ then the step size that was taken; what it was before ``fit`` does not matter.
 
 **Guard.** Where a loss, gradient or direction is not finite, or a loss is ``explodes_at`` times the first, the
 variables go back to where they were before the last step, the update is left out, and there is a `RuntimeWarning`. The
-run goes on like a new one of the steps that are left, from a tenth of the last step size, or its natural one, if that
-is less. At the first step it is a `ValueError`.
+run goes on like a new one of the steps that are left, from a tenth of the last step size or of where the run before
+began, whichever is less. At the first step it is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class LearnedStepSize(keras.callbacks.Callback):
         """Go back to before the last step, from where a new run begins with smaller ones."""
         for variable, value in zip(variables, self._earlier or here, strict=True):
             variable.value.copy_(value)
-        self._begin_at, self._stepper = SHRUNK * self._last, None
+        began = math.inf if self._stepper is None else self._stepper.unit
+        self._begin_at, self._stepper = SHRUNK * min(self._last, began), None
         self._last, self._before, self._earlier = self._begin_at, None, None
         self.model.optimizer.learning_rate = self._begin_at
         self.step_sizes.append(math.nan)
