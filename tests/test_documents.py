@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from metalearn_env.policy import Policy
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = {
@@ -18,6 +20,7 @@ EXAMPLES = {
     "03_new_family.py": [],
     "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
     "04_cleanrl_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
+    "06_sklearn.py": ["stand-in.safetensors"],
     "08_torchrl.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
 }
 NEEDS = {"08_torchrl.py": "torchrl"}  # what is in none of the extras of the developers
@@ -42,9 +45,13 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """An environment for subprocesses in which only the wheel is found, and a folder outside the checkout."""
+    """An environment for subprocesses in which only the wheel is found, and a folder outside the checkout.
+
+    There is a policy in it that takes the place of a trained one.
+    """
     site = tmp_path_factory.mktemp("site")
     run(["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel])
+    Policy.untrained(history=5, seed=0).save(site / "stand-in.safetensors")
     return {"env": {**os.environ, "PYTHONPATH": str(site)}, "cwd": site}
 
 
