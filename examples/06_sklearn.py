@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from metalearn_env.adapters.sklearn import LearnedClassifier, LearnedKMeans, LearnedRegressor
 
-STEPS = 50
+STEPS = 50  # of all rows for regression and classification: a pass each
 own = {"policy": sys.argv[1]} if len(sys.argv) > 1 else {}
 
 
@@ -35,13 +35,13 @@ def inertia(estimator, points):
 warnings.simplefilter("ignore", ConvergenceWarning)  # scikit-learn's own are given as many steps, which are few
 
 diabetes = load_diabetes(return_X_y=True)
-print(f"diabetes, R^2 after {STEPS} steps")
+print(f"diabetes, R^2 after {STEPS} passes over the data")
 print(f"  LearnedRegressor    {folds(LearnedRegressor(**own, max_iter=STEPS), diabetes):8.3f}")
 print(f"  SGDRegressor        {folds(SGDRegressor(max_iter=STEPS, random_state=0), diabetes):8.3f}")
 print(f"  LinearRegression    {folds(LinearRegression(), diabetes):8.3f}   (exact)")
 
 cancer = load_breast_cancer(return_X_y=True)
-print(f"breast_cancer, accuracy after {STEPS} steps")
+print(f"breast_cancer, accuracy after {STEPS} passes over the data")
 print(f"  LearnedClassifier   {folds(LearnedClassifier(**own, max_iter=STEPS), cancer):8.3f}")
 print(f"  SGDClassifier       {folds(SGDClassifier(loss='log_loss', max_iter=STEPS, random_state=0), cancer):8.3f}")
 print(f"  LogisticRegression  {folds(LogisticRegression(max_iter=1000), cancer):8.3f}   (second order)")

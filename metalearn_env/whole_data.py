@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metalearn_env import clusters, designs, kmeans, labelled
 from metalearn_env.engine import DIVERGED_AT
-from metalearn_env.family import Array, Kind, ratio_or_one
+from metalearn_env.family import TINY, Array, Kind, ratio_or_one
 from metalearn_env.least_squares import of_examples
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.softmax import Softmax, curvature, loss_and_gradient
@@ -40,16 +40,16 @@ class Problem(abc.ABC):
         """Rows that a step sees, 0: all of them."""
         return 0 if self.batches is None else self.batches.shape[1]
 
-    def _seen(self, t: int) -> Rows | slice:
-        return slice(None) if self.batches is None else self.batches[t]
+    def _seen(self, t: int | None) -> Rows | slice:
+        return slice(None) if self.batches is None or t is None else self.batches[t]
 
     @abc.abstractmethod
     def start(self) -> Array:
         """Return the first parameters."""
 
     @abc.abstractmethod
-    def look(self, theta: Array, t: int) -> tuple[Array, Array]:
-        """Return the signal and the direction of step t."""
+    def look(self, theta: Array, t: int | None) -> tuple[Array, Array]:
+        """Return the signal and the direction of step t, or those of all rows."""
 
     @abc.abstractmethod
     def unit(self, signal: Array, direction: Array) -> Array:
@@ -73,7 +73,7 @@ class LeastSquares(Problem):
     def start(self) -> Array:
         return np.zeros((1, self.inputs.shape[1]))
 
-    def look(self, theta: Array, t: int) -> tuple[Array, Array]:
+    def look(self, theta: Array, t: int | None) -> tuple[Array, Array]:
         seen = self._seen(t)
         return of_examples(self.inputs[seen][None], self.targets[seen][None], theta)
 
@@ -112,7 +112,7 @@ class SoftmaxRegression(Problem):
     def start(self) -> Array:
         return np.zeros((1, self.classes * self._lengthened.shape[1]))
 
-    def look(self, theta: Array, t: int) -> tuple[Array, Array]:
+    def look(self, theta: Array, t: int | None) -> tuple[Array, Array]:
         signal, gradient = loss_and_gradient(self._problem(t), self._vectors(theta))
         return signal, -gradient.reshape(theta.shape)
 
@@ -125,7 +125,7 @@ class SoftmaxRegression(Problem):
         classes, penalty = np.array([self.classes]), np.array([self.penalty])
         return labelled.describe(classes, np.array([d]), m, self.batch_size, penalty)
 
-    def _problem(self, t: int) -> Softmax:
+    def _problem(self, t: int | None) -> Softmax:
         seen = self._seen(t)
         barrier, penalty = np.zeros((1, self.classes)), np.array([self.penalty])
         return Softmax(self._lengthened[seen][None], self.labels[seen][None], barrier, penalty)
@@ -155,7 +155,7 @@ class KMeans(Problem):
     def start(self) -> Array:
         return self.first.reshape(1, -1).copy()
 
-    def look(self, theta: Array, t: int) -> tuple[Array, Array]:
+    def look(self, theta: Array, t: int | None) -> tuple[Array, Array]:
         return kmeans.step(self._lifted[self._seen(t)][None], theta, np.zeros((1, len(self.first))), self._scatter)
 
     def unit(self, signal: Array, direction: Array) -> Array:
@@ -183,7 +183,7 @@ def spread_points(points: Array, k: int, rng: np.random.Generator) -> Array:
 
 
 def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
-    """Run a learner for ``horizon`` steps, or until its signal is not finite or 10^6 times the first one.
+    """Run a learner for ``horizon`` steps, or until its signal is not finite, or 10^6 times the first loss of all rows.
 
     Args:
         policy: a policy, or the name or path of one.
@@ -196,6 +196,7 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
     policy, theta = as_policy(policy), problem.start()
     lowest, best, before = np.inf, theta.copy(), np.zeros_like(theta)
     steps, signals = np.zeros(horizon), np.zeros(horizon)
+    most = DIVERGED_AT * max(float(problem.look(theta, None)[0][0]), float(TINY))
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(horizon):
             signal, direction = problem.look(theta, t)
@@ -204,7 +205,7 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
                 known = problem.descriptor()[0].tolist()
                 stepper = Stepper(policy, unit=unit, horizon=horizon, kind=problem.kind, descriptor=known)
             value, norm = float(signal[0]), float(np.vecdot(direction, direction)[0])
-            if not np.isfinite(norm) or not value <= DIVERGED_AT * max(signals[0], value if not t else 0.0):
+            if not np.isfinite(norm) or not value <= most:
                 return Run(best[0], steps[:t], signals[:t], diverged=True)
             if value < lowest:
                 lowest, best = value, theta.copy()

@@ -209,6 +209,13 @@ def test_a_run_that_diverges_says_so_and_keeps_the_best() -> None:
     assert np.allclose(model.predict(X), y.mean())  # where it began
 
 
+def test_a_batch_that_is_met_exactly_is_no_measure_of_divergence() -> None:
+    points = np.repeat(np.arange(4.0), 5)[:, None]
+    model = LearnedKMeans(2, policy=holding(), batch_size=1, random_state=0).fit(points)
+    assert model.losses_[0] == 0.0 < model.losses_.max()
+    assert model.n_iter_ == 50
+
+
 def test_the_scale_of_data_makes_no_difference() -> None:
     X, y = load_diabetes(return_X_y=True)
     one_, other = (LearnedRegressor(tame(-0.3)).fit(c * X, c * c * y) for c in (1.0, 1e3))
