@@ -38,10 +38,12 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: .venv/installed  ## speed, memory, controls, rules and schedules, written to docs/results
+benchmark: .venv/installed  ## speed, memory, scores, controls, rules and schedules, written to docs/results
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.controls
 	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.variants
 	$(BIN)/python -m benchmarks.schedules
 	$(BIN)/python -m benchmarks.policies --out docs/results/policies_speed.md
 

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
-from agents.colours import colour
+from agents.closed_forms import advised, closed_forms, deviation, quartiles
+from agents.colours import AGENT, colour
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy
-from metalearn_env.rules import rule
-from metalearn_env.scoring import TaskSet, rollout
+from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.measures import Runs
 
 LEAST_SCORE = -3.0  # of the axes on which scores are drawn; what lies below is told in figures
 TEACHERS = {"bb1": "Barzilai-Borwein", "exact-line-search": "Cauchy"}
+CLOSE = 0.1  # deviation from a closed form that is asked for
+ROUNDING = 1e-6
 DPI = 100
 
 
@@ -84,38 +87,48 @@ def curves(runs: Mapping[str, Runs]) -> Figure:
 
 
 def learned_steps(policy: Policy, task_set: TaskSet) -> Figure:
-    """Draw the steps that an agent takes against those that the rules would take where it is."""
-    shadows = {name: rule(name) for name in TEACHERS}
-    chosen: list[Array] = []
-    advised: dict[str, list[Array]] = {name: [] for name in TEACHERS}
-    engines = rollout(task_set.family, task_set.task, task_set.horizon, policy.step_sizes)
-    teachers: dict[str, Any] = {}
-    for t, engine in enumerate(engines):
-        if t:
-            chosen.append(engine.step_size / engine.unit)
-        teachers = teachers or {name: shadow(engine) for name, shadow in shadows.items()}
-        if t < task_set.horizon:
-            for name, steps in teachers.items():
-                advised[name].append(next(steps) / engine.unit)
-    figure = _figure(10.0, 4.6)
-    learned = np.stack(chosen)[1:].ravel()  # the first step of a rule is the unit
-    for axes, (name, title) in zip(figure.subplots(1, 2), TEACHERS.items(), strict=True):
-        there = np.stack(advised[name])[1:].ravel()
-        both = (learned > 0.0) & (there > 0.0) & np.isfinite(learned) & np.isfinite(there)
-        axes.scatter(there[both], learned[both], s=2, alpha=0.15, color=colour("trained-agent"), linewidths=0)
-        ends = [np.quantile(there[both], q) for q in (0.001, 0.999)] if both.any() else [1.0, 1.0]
-        axes.plot(ends, ends, color=colour(name), label="the same step")
-        correlation = np.corrcoef(np.log(there[both]), np.log(learned[both]))[0, 1] if both.sum() > 2 else np.nan
-        axes.set(
-            xscale="log",
+    """Draw the steps that an agent takes against those that the rules would take where it is.
+
+    Where the best steps have a closed form there are two more: against that, and how far from it over time.
+    """
+    best = closed_forms(task_set)[:1]
+    titles = {**TEACHERS, **dict.fromkeys(best, "the closed form")}
+    steps = advised(policy, task_set, list(titles))
+    figure = _figure(10.0, 4.6 * (1 + len(best)))
+    places = figure.subplots(1 + len(best), 2).ravel()
+    for axes, (name, title) in zip(places, titles.items(), strict=False):
+        first = 0 if name in best else 1  # the first step of the others is the unit
+        _agreement(axes, name, title, steps.rules[name][first:].ravel(), steps.learned[first:].ravel())
+    for name in best:
+        parts = deviation(steps, name)
+        _band(places[-1], AGENT, np.arange(1.0, len(parts) + 1.0), parts)
+        places[-1].axhline(CLOSE, color=colour(name), label=f"{CLOSE:.0%}")
+        places[-1].set(
             yscale="log",
-            xlabel=f"step of {title} / unit",
-            ylabel="step of the agent / unit",
-            title=f"{title}: correlation of logs {correlation:.2f}",
+            xlabel="inner step",
+            ylabel="|step / closed form - 1|",
+            title="deviation: median and quartiles of tasks",
         )
-        axes.grid(alpha=0.3)
-        axes.legend(loc="upper left")
+        places[-1].grid(alpha=0.3)
+        places[-1].legend(loc="upper right")
     return figure
+
+
+def _agreement(axes: Axes, name: str, title: str, there: Array, learned: Array) -> None:
+    """Draw learned steps against those of a rule, whose line is where both are the same."""
+    both = (learned > 0.0) & (there > 0.0) & np.isfinite(learned) & np.isfinite(there)
+    axes.scatter(there[both], learned[both], s=2, alpha=0.15, color=colour(AGENT), linewidths=0)
+    ends = [np.quantile(there[both], q) for q in (0.001, 0.999)] if both.any() else [1.0, 1.0]
+    axes.plot(ends, ends, color=colour(name), label="the same step")
+    axes.set(xscale="log", yscale="log", xlabel=f"step of {title} / unit", ylabel="step of the agent / unit")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade its labels overlap
+    if both.sum() > 2 and ends[1] > (1.0 + ROUNDING) * ends[0]:
+        correlation = np.corrcoef(np.log(there[both]), np.log(learned[both]))[0, 1]
+        axes.set_title(f"{title}: correlation of logs {correlation:.2f}")
+    else:
+        axes.set(title=f"{title}: always the same step", xlim=(0.1 * ends[0], 10.0 * ends[0]))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
 
 
 def matrix(scores: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -135,7 +148,7 @@ def matrix(scores: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def _band(axes: Axes, name: str, x: Array, values: Array) -> None:
-    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=1)
+    low, middle, high = quartiles(values)
     axes.plot(x, middle, color=colour(name), label=name)
     axes.fill_between(x, low, high, color=colour(name), alpha=0.12, linewidth=0)
 

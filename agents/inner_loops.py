@@ -10,6 +10,7 @@ A family of one's own joins by ``@inner_loop.register``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ class InnerLoop(Protocol):
     def direction(self, theta: Tensor, t: int) -> Tensor:
         """Return the direction at time t, (n, p)."""
 
+    def signal(self, theta: Tensor, t: int, direction: Tensor) -> Tensor:
+        """Return the loss that a learner sees at time t, (n,), where it has that direction."""
+
 
 @singledispatch
 def inner_loop(family: TaskFamily, task: Any) -> InnerLoop:
@@ -59,8 +63,14 @@ def check_differentiable(family: TaskFamily) -> None:
         inner_loop(family, None)
 
 
-def final_log_gap(start: Engine, step_sizes: Tensor) -> Tensor:
-    """Return log(gap_T / gap_0), (n,), after steps (T, n) from the start of n episodes, as `Engine.advance` takes them.
+#: the time, the signals (n,) and the directions (n, p) -> step sizes (n,)
+Choice = Callable[[int, Tensor, Tensor], Tensor]
+
+
+def final_log_gap(start: Engine, steps: Tensor | Choice) -> Tensor:
+    """Return log(gap_T / gap_0), (n,), after steps from the start of n episodes, as `Engine.advance` takes them.
+
+    The steps are given, (T, n), or chosen one by one, to the horizon.
 
     It is clipped as rewards are, and a learner that diverges stays where it is. The gradient of those that diverge is
     `LEAK` times what it would be without the clip: with none of it training may end where all diverge, and with all of
@@ -70,9 +80,10 @@ def final_log_gap(start: Engine, step_sizes: Tensor) -> Tensor:
     scaled = torch.ones(start.theta.shape[1], dtype=torch.bool)
     scaled[family.num_parameters - family.num_carried :] = False
     theta, going = torch.tensor(start.theta), np.ones(len(start.theta), np.bool_)
-    for t, step_size in enumerate(step_sizes):
-        factor = torch.where(scaled, step_size[:, None], 1.0)
-        moved = theta + factor * loop.direction(theta, t)
+    for t in range(int(start.horizon[0]) if callable(steps) else len(steps)):
+        direction = loop.direction(theta, t)
+        step_size = steps(t, loop.signal(theta, t, direction), direction) if callable(steps) else steps[t]
+        moved = theta + torch.where(scaled, step_size[:, None], 1.0) * direction
         theta = torch.where(torch.from_numpy(going)[:, None], moved, theta)
         gap = family.loss(start.task, theta.detach().numpy()) - start.reference
         going = going & (gap / start.initial_gap <= DIVERGED_AT)
@@ -101,10 +112,15 @@ class _Regression:
     def direction(self, theta: Tensor, t: int) -> Tensor:
         if self.inputs.shape[1]:
             inputs = self.inputs[:, t]
-            error = self.targets[:, t] - (inputs @ theta[:, :, None])[:, :, 0]
-            return (error[:, None, :] @ inputs)[:, 0] / inputs.shape[1]
+            return (self._error(theta, t)[:, None, :] @ inputs)[:, 0] / inputs.shape[1]
         residual = self._residual(theta)
         return self.diagonal * residual + _shifted(self.superdiagonal * residual[:, :-1], 1, 0)
+
+    def signal(self, theta: Tensor, t: int, direction: Tensor) -> Tensor:
+        return 0.5 * self._error(theta, t).square().mean(1) if self.inputs.shape[1] else self.loss(theta)
+
+    def _error(self, theta: Tensor, t: int) -> Tensor:
+        return self.targets[:, t] - (self.inputs[:, t] @ theta[:, :, None])[:, :, 0]
 
     def _residual(self, theta: Tensor) -> Tensor:
         distance = self.optimum - theta
@@ -126,15 +142,22 @@ class _KMeans:
     task: ClusteringTask
 
     def loss(self, theta: Tensor) -> Tensor:
-        centres, points = self._centres(theta), torch.from_numpy(self.task.points[..., :-2])
-        own = self._owned(theta, self.task.points)
-        distance = points - own.mT @ centres
+        return self._distortion(theta, self.task.points)
+
+    def signal(self, theta: Tensor, t: int, direction: Tensor) -> Tensor:
+        return self._distortion(theta, self._seen(t))
+
+    def _distortion(self, theta: Tensor, points: Array) -> Tensor:
+        distance = torch.from_numpy(points[..., :-2]) - self._owned(theta, points).mT @ self._centres(theta)
         return 0.5 * (distance * distance).sum((1, 2)) / points.shape[1]
 
+    def _seen(self, t: int) -> Array:
+        if not self.task.batches.shape[1]:
+            return self.task.points
+        return np.take_along_axis(self.task.points, self.task.batches[:, t, :, None].astype(np.int64), 1)
+
     def direction(self, theta: Tensor, t: int) -> Tensor:
-        points = self.task.points
-        if self.task.batches.shape[1]:
-            points = np.take_along_axis(points, self.task.batches[:, t, :, None].astype(np.int64), 1)
+        points = self._seen(t)
         own, centres = self._owned(theta, points), self._centres(theta)
         count = own.sum(2, keepdim=True)
         offset = own @ torch.from_numpy(points[..., :-2]) - count * centres
@@ -175,6 +198,10 @@ class _QLearning:
         visited = torch.nn.functional.one_hot(torch.from_numpy(visit.pair), p)
         onward = torch.from_numpy((visit.next_state - visit.state).astype(np.float64))
         return torch.cat([error * visited, onward[:, None]], 1)
+
+    def signal(self, theta: Tensor, t: int, direction: Tensor) -> Tensor:
+        errors = direction[:, : self.task.optimum.shape[1]].square().sum(1)
+        return 0.5 * (errors if self.family.num_carried else errors / torch.from_numpy(self.task.pairs))
 
     def _values(self, table: Tensor) -> Tensor:
         """Return the value of the best action of each state, and 0 for the end: (n, S + 1)."""

@@ -135,7 +135,8 @@ def _of_family(
     yield Picture("curves", "What controllers do over an episode.", figures.curves(runs))
     yield Picture(
         "steps",
-        "Every step of the agent, against the step that a rule would take from the same place.",
+        "Every step of the agent, against the step that a rule would take from the same place; where the best steps "
+        "have a closed form, against that, too, and how far from it they are.",
         figures.learned_steps(policy, task_set),
     )
 

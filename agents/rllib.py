@@ -25,8 +25,7 @@ import tyro
 
 from agents.export import versions
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.train import write_run
-from agents.training import POLICY, RUN
+from agents.training import POLICY, RUN, write_run
 from metalearn_env.commandline import key_value, run
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets

@@ -1,13 +1,17 @@
-"""Train what learns nothing from feedback: the controls that a trained agent has to beat.
+"""Train by the gradient through the inner loop: controls that see no feedback, and policies that do.
 
     python -m agents.schedules --kind open-loop --env MetaLearn/LinearRegression-v0 --out runs/open-loop
     python -m agents.schedules --kind static --strategy constant --env MetaLearn/QLearning-v0 --out runs/static
+    python -m agents.schedules --kind feedback --init runs/ppo/policy.safetensors --out runs/polished
 
 An *open-loop* schedule is one sequence of step sizes for all tasks; a *static* map has one hidden layer and goes from
 the descriptors of a task and log10 of the horizon to a step size that is kept ("constant"), to a schedule ("dynamic",
 the map also reads the progress, and there is a table as in an open-loop schedule) or to mean and spread of random log
-steps ("random"). Both minimise the mean of log(gap_T / gap_0) by its gradient through the whole inner loop, on new
-tasks at each step of Adam; what is kept is the iterate of the best score on validation tasks.
+steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy of relative
+actions, from nothing or from a policy file (``--init``), such as one that reinforcement learning has found. The
+gradient through an inner run is exact where noise is data, but of no use where inner runs are chaotic, as long ones on
+ill-conditioned quadratics are. All minimise the mean of log(gap_T / gap_0), on new tasks at each step of Adam; what is
+kept is the iterate of the best score on validation tasks.
 """
 
 from __future__ import annotations
@@ -25,10 +29,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.step_maps import StepMap
-from agents.studies import Args, Study
-from agents.train import write_run
-from agents.training import POLICY, RUN, SCORES, mean_score
+from agents.studies import Args, Study, Trained
+from agents.training import POLICY, RUN, SCORES, mean_score, write_run
 from metalearn_env.commandline import run
 from metalearn_env.engine import Engine
 from metalearn_env.progress import progress
@@ -45,7 +47,7 @@ class Record(NamedTuple):
     state: dict[str, Tensor]
 
 
-def trained(study: Study, *, show_progress: bool = True) -> tuple[StepMap, Record, list[tuple[int, float]]]:
+def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Record, list[tuple[int, float]]]:
     """Return the map of the best score on validation tasks, where it was met, and all (step, score)."""
     args, step_map = study.args, study.new_map()
     optimizer = new_optimizer(step_map, args.learning_rate)
@@ -66,15 +68,15 @@ def trained(study: Study, *, show_progress: bool = True) -> tuple[StepMap, Recor
     return step_map, best, scores
 
 
-def new_optimizer(step_map: StepMap, rate: float) -> torch.optim.Optimizer:
+def new_optimizer(step_map: Trained, rate: float) -> torch.optim.Optimizer:
     """Return Adam, with a tenth of the learning rate for all but the table: a network moves the steps of all tasks."""
-    table = [step_map.table] if step_map.table is not None else []
+    table = [parameter for name, parameter in step_map.named_parameters() if name == "table"]
     network = [parameter for name, parameter in step_map.named_parameters() if name != "table" and parameter.numel()]
     return torch.optim.Adam([{"params": table, "lr": rate}, {"params": network, "lr": 0.1 * rate}])
 
 
 def improve(
-    step_map: StepMap, optimizer: torch.optim.Optimizer, study: Study, batch: list[Engine], rng: np.random.Generator
+    step_map: Trained, optimizer: torch.optim.Optimizer, study: Study, batch: list[Engine], rng: np.random.Generator
 ) -> None:
     """Make one step of the optimiser; none if the gradient is not finite."""
     noise = [rng.standard_normal((int(start.horizon[0]), len(start.t))) for start in batch]
@@ -99,7 +101,8 @@ def main(args: Args) -> None:
     """
     study, command = Study(args), f"python -m agents.schedules {shlex.join(sys.argv[1:])}"
     check_new(args.out)
-    write_run(args.out, {**asdict(args), "out": str(args.out), "command": command})
+    paths = {name: value if value is None else str(value) for name, value in (("out", args.out), ("init", args.init))}
+    write_run(args.out, {**asdict(args), **paths, "command": command})
     step_map, best, scores = trained(study)
     with (args.out / SCORES).open("w", newline="") as file:
         csv.writer(file).writerows(scores)
@@ -112,7 +115,7 @@ def main(args: Args) -> None:
         print("test tasks: {0.iqm:.3f} [{0.low:.3f}, {0.high:.3f}]".format(test_row(study, [step_map])))
 
 
-def test_row(study: Study, maps: Sequence[StepMap]) -> Row:
+def test_row(study: Study, maps: Sequence[Trained]) -> Row:
     """Return the line of a table for maps of one study, of several seeds, on its test tasks."""
     sets = study.sets("test", study.args.test_tasks)
     gaps = [np.stack([study.reach(step_map, tasks) for step_map in maps]) for tasks in sets]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from agents.export import versions
+from agents.feedback import FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
 from metalearn_env import scoring
@@ -25,24 +26,27 @@ from metalearn_env.family import Array
 from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
 from metalearn_env.observations import feature_names
+from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer, as_range, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
+from metalearn_env.scoring.table import run_policy
 from metalearn_env.session import HORIZON
 from metalearn_env.splits import task_generator
 
-KINDS = ("open-loop", "static")
+Trained = StepMap | FeedbackMap
+KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
 
 @dataclass(frozen=True)
 class Args:
-    """Train an open-loop schedule or a static map by the gradient through the inner loop."""
+    """Train an open-loop schedule, a static map or a policy with feedback by the gradient through the inner loop."""
 
     out: Path
     """folder of the run"""
     kind: str = "open-loop"
-    """open-loop or static"""
+    """open-loop, static or feedback"""
     strategy: str = "dynamic"
     """of a static map: constant, dynamic or random"""
     unit: str = "task"
@@ -54,6 +58,8 @@ class Args:
     """options of the environment, as key:value"""
     steps: int = 1000
     """of Adam"""
+    init: Path | None = None
+    """policy file that feedback is trained on from: of relative actions, with tanh units"""
     seed: int = 0
     """of weights, tasks and draws"""
     tasks: int = 64
@@ -61,7 +67,7 @@ class Args:
     learning_rate: float = 0.05
     """of the table at the start, of the network a tenth of it; it falls to 0 as half a cosine"""
     width: int = 64
-    """hidden units of a static map"""
+    """hidden units of a static map, or of each of the two layers of feedback"""
     validate_every: int = 100
     """steps between scores on validation tasks"""
     validation_tasks: int = 256
@@ -87,19 +93,28 @@ class Study:
         for name, known in (("kind", KINDS), ("strategy", get_args(Strategy)), ("unit", UNITS)):
             if getattr(args, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(args, name)!r}")
-        if args.kind == "open-loop" and args.strategy != "dynamic":
-            raise ValueError(f"an open-loop schedule is dynamic, not {args.strategy}")
-        for name, value in (("action", "absolute"), ("strategy", args.strategy)):
+        if args.kind != "static" and args.strategy != "dynamic":
+            raise ValueError(f"{args.kind} is dynamic, not {args.strategy}")
+        if args.init is not None and args.kind != "feedback":
+            raise ValueError(f"only feedback is trained on from a policy, not {args.kind}")
+        if args.init is not None:
+            trainable(args.init, self.history)
+        for name, value in (("action", self.action), ("strategy", args.strategy)):
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
         for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
             check_differentiable(tasks.family)
-            if args.unit == "1/L" and (args.kind == "static" or not isinstance(tasks.family, LinearRegression)):
+            if args.unit == "1/L" and (args.kind != "open-loop" or not isinstance(tasks.family, LinearRegression)):
                 raise ValueError("the unit 1/L is for open-loop schedules of linear regression")
 
     @cached_property
     def options(self) -> dict[str, Any]:
         return dict(key_value(text) for text in self.args.env_kwargs)
+
+    @property
+    def action(self) -> str:
+        """What the policy's actions mean."""
+        return "relative" if self.args.kind == "feedback" else "absolute"
 
     @cached_property
     def history(self) -> int:
@@ -141,14 +156,19 @@ class Study:
             return [1.0]
         return [1.0 / (len(families) * typical_return(family, self.horizon, "log")) for family in families]
 
-    def gaps(self, step_map: StepMap, start: Engine, noise: Array) -> Tensor:
+    def gaps(self, step_map: Trained, start: Engine, noise: Array) -> Tensor:
         """Return log(gap_T / gap_0), (n,), with a gradient, for ``noise`` (T, n)."""
+        if isinstance(step_map, FeedbackMap):
+            return step_map.gaps(start)
         unit = torch.from_numpy(self.unit(start))
         steps = step_map.step_sizes(observed(start, self.history), unit, torch.from_numpy(noise))
         return final_log_gap(start, steps)
 
-    def new_map(self) -> StepMap:
-        """Return a map to begin with: the best constant step, in units, on the first tasks."""
+    def new_map(self) -> Trained:
+        """Return a map to begin with: the best constant step, in units, on the first tasks; or of feedback."""
+        if self.args.kind == "feedback":
+            layers = None if self.args.init is None else trainable(self.args.init, self.history)
+            return FeedbackMap(self.history, width=self.args.width, seed=self.args.seed, layers=layers)
         batch, args = next(self.batches()), self.args
         units = [torch.from_numpy(self.unit(start)) for start in batch]
 
@@ -171,7 +191,7 @@ class Study:
         return {
             "env": args.env,
             "env_kwargs": self.options,
-            "action": "absolute",
+            "action": self.action,
             "strategy": args.strategy,
             "history": self.history,
             "feature_names": feature_names(self.history),
@@ -179,12 +199,15 @@ class Study:
             "algorithm": f"{args.kind}, gradient through the inner loop",
             "seed": args.seed,
             "command": command,
+            **({} if args.init is None else {"begun_from": load(args.init).header.get("command", str(args.init))}),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "versions": versions(),
         }
 
-    def reach(self, step_map: StepMap, tasks: TaskSet) -> Array:
+    def reach(self, step_map: Trained, tasks: TaskSet) -> Array:
         """Return the final log gaps, (n,), of a map on tasks, run by the family itself."""
+        if isinstance(step_map, FeedbackMap):
+            return run_policy(step_map.policy(self.header("")), tasks)
 
         def steps(engine: Engine) -> Iterator[Array]:
             noise = np.random.default_rng(0).standard_normal((tasks.horizon, len(engine.t)))  # as a policy draws it
@@ -192,6 +215,20 @@ class Study:
             yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
 
         return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
+
+
+def trainable(path: Path, history: int) -> Sequence[tuple[Any, Any]]:
+    """Return the layers of a policy file.
+
+    Raises:
+        ValueError: it is not one of relative, dynamic actions with tanh units, or has another history.
+    """
+    policy = load(path)
+    wanted = {"action": "relative", "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
+    for name, value in wanted.items():
+        if (found := policy.header.get(name, value)) != value:
+            raise ValueError(f"{path}: a policy that is trained on has {name}={value!r}, not {found!r}")
+    return policy.layers
 
 
 def largest_eigenvalue(factor: Factor) -> Array:

@@ -25,9 +25,8 @@ from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import export, versions
 from agents.settings import FOLDER, Settings, default, override, read, settings
-from agents.training import BEST, POLICY, RUN, Logs, ProgressBar, Validation, is_recurrent, new_logger
+from agents.training import BEST, POLICY, RUN, Clock, Logs, ProgressBar, Validation, is_recurrent, new_logger, write_run
 from metalearn_env.commandline import key_value, run
-from metalearn_env.files import write_whole
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
@@ -101,6 +100,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         Validation(validation, args.validate_every, args.out, says, watch),
         Logs(max(1, args.validate_every // LOGS)),
         Checkpoint(args.checkpoint_every, args.out, identity),
+        clock := Clock(args.out, record),
     ]
     model.set_logger(new_logger(args.out, model.num_timesteps))
     todo: dict[str, Any] = {"callback": CallbackList(parts), "reset_num_timesteps": False, "log_interval": None}
@@ -109,6 +109,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
     finally:
+        clock.write()
         model.logger.close()
     print(f"best agent on validation tasks: {args.out / (BEST if is_recurrent(model) else POLICY)}")
 
@@ -160,6 +161,7 @@ def new_record(args: Args) -> dict[str, Any]:
         "options": {**chosen.env_kwargs, **dict(map(key_value, args.env_kwargs))},
         "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
         "resumed_at": [],
+        "wall_seconds": 0.0,
     }
     as_json: dict[str, Any] = json.loads(json.dumps(record))
     return as_json
@@ -169,12 +171,6 @@ def config(args: Args) -> dict[str, Any]:
     """Return the options of a run as JSON has them."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
     return values
-
-
-def write_run(folder: Path, record: dict[str, Any]) -> None:
-    """Write what there is to know of a run, all of it or nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def resumed(args: Args, options: dict[str, Any], chosen: Settings, identity: dict[str, Any]) -> BaseAlgorithm:

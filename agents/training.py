@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ SCORES = "validation.csv"
 POLICY = "policy.safetensors"
 BEST = "best.zip"  # of an agent that is not exported
 RUN = "run.json"
+SECONDS = 30.0  # between two notes of the time that a run has taken
 
 
 class ProgressBar(BaseCallback):
@@ -79,6 +82,33 @@ class Logs(BaseCallback):
     def _write(self) -> None:
         self.model.dump_logs()
         self._written = self.num_timesteps
+
+
+class Clock(BaseCallback):
+    """Keep in the record of a run how many seconds it has taken, over all its parts if it was resumed.
+
+    Args:
+        folder: the run.
+        record: what there is to know of it; ``wall_seconds`` is what it has taken before.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        super().__init__()
+        self._folder, self._record, self._before = folder, record, record.get("wall_seconds", 0.0)
+        self._begun = self._written = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if time.monotonic() >= self._written + SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write the record."""
+        self._written = time.monotonic()
+        self._record["wall_seconds"] = round(self._before + self._written - self._begun, 1)
+        write_run(self._folder, self._record)
 
 
 class Validation(BaseCallback):
@@ -144,6 +174,12 @@ class Validation(BaseCallback):
             save_agent(self.model, self._folder / BEST, header)
         else:
             export(self.model, header).save(self._folder / POLICY)
+
+
+def write_run(folder: Path, record: dict[str, Any]) -> None:
+    """Write what there is to know of a run, all of it or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def is_recurrent(model: BaseAlgorithm) -> bool:

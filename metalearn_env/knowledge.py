@@ -1,4 +1,4 @@
-"""What rules are told of a task, beyond what every learner sees: curvatures, inputs, noise, counts, discounts.
+"""What rules are told of a task, beyond what every learner sees: curvatures, inputs, noise, counts, discounts, drift.
 
 Each function is known for the families that it is registered for. It is told by a family and its task, so that no rule
 looks into a family itself.
@@ -17,6 +17,7 @@ from metalearn_env.designs import RegressionTask
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.q_learning import QLearning
+from metalearn_env.families.tracking import Tracking, TrackingTask
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.kmeans import displacement, distances, ownership
 from metalearn_env.processes import TabularTask
@@ -160,3 +161,14 @@ def _(family: QLearning, task: TabularTask, theta: Array, t: Integers) -> NDArra
     if family.num_carried:
         updated[np.arange(len(theta)), family.visit(task, theta, t).pair] = True
     return updated
+
+
+@singledispatch
+def drift(family: TaskFamily, task: Any) -> Array:
+    """Return q, the variance of a step of the target over that of the noise, (n,)."""
+    return np.asarray(_nobody_knows("the drift", family))
+
+
+@drift.register
+def _(family: Tracking, task: TrackingTask) -> Array:
+    return task.drift

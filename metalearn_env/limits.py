@@ -5,6 +5,7 @@ It marks the score 1. A family without one here is measured against its referenc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 from metalearn_env.clusters import ClusteringTask
 from metalearn_env.descents import descent
 from metalearn_env.designs import RegressionTask
+from metalearn_env.engine import scaled_columns
 from metalearn_env.families.classification import Classification
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.neural_network import NeuralNetwork
 from metalearn_env.families.q_learning import QLearning
+from metalearn_env.families.tracking import Tracking, TrackingTask
 from metalearn_env.family import TINY, Array, TaskFamily
 from metalearn_env.kmeans import lloyd
 from metalearn_env.labelled import ClassificationTask
@@ -149,6 +152,32 @@ def certainty_equivalence(family: QLearning, task: TabularTask, horizon: int) ->
     model = Processes(successors, counts / visits[:, None, :], rewards / visits, task.discount, task.actions)
     theta[:, :p] = optimal_q_values(model, states)
     return theta
+
+
+@limit_loss.register
+def _(family: Tracking, task: TrackingTask, horizon: int) -> Array:
+    theta, scaled = family.start(task), scaled_columns(family)
+    for t, gain in zip(range(horizon), kalman_gains(task.drift, task.distance), strict=False):
+        move = family.direction(task, theta, np.full(len(theta), t))
+        move[:, scaled] *= gain[:, None]
+        theta += move
+    return family.loss(task, theta)
+
+
+def kalman_gains(drift: Array, distance: Array) -> Iterator[Array]:
+    r"""Yield the gains of Kalman's filter (1960) for a random walk, (n,): at any time the best steps there are.
+
+    With P the variance of what the estimate lacks, over that of the noise, at the start ``distance``, and q the drift,
+
+        P <- P + q,    gain = P / (P + 1),    P <- P - gain P
+
+    That is the Bayes estimate where all is normal, and the best linear one elsewhere. The gains tend to
+    (\sqrt{q^2 + 4q} - q) / 2. An infinite distance makes the first of them 1.
+    """
+    variance = distance
+    while True:
+        variance = 1.0 / (1.0 + 1.0 / (variance + drift))  # after the step it is the gain itself
+        yield variance
 
 
 def conjugate_gradient(task: RegressionTask, theta: Array, horizon: int) -> Array:

@@ -24,6 +24,16 @@ def above(name: str, limits: tuple[float, float], low: float, high: float, most:
     return {name: (start, end)} if top < end and start <= end else {}
 
 
+def below(name: str, limits: tuple[float, float], low: float, least: float) -> Move:
+    """Move a range to between ``low`` times its lower end and that end itself, at least to ``least``.
+
+    >>> below("drift", (0.1, 2.0), 0.1, 0.05), below("drift", (0.1, 2.0), 0.1, 0.1)
+    ({'drift': (0.05, 0.1)}, {})
+    """
+    bottom = limits[0]
+    return {name: (start, bottom)} if (start := max(low * bottom, least)) < bottom else {}
+
+
 def further(decades: tuple[float, float], most: float) -> Move:
     """Move the scale to between the most decades and twice as many, 6 at least.
 

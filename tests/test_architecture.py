@@ -15,7 +15,15 @@ PACKAGE = Path(metalearn_env.__file__).parent
 ROOT = Path(__file__).parent.parent
 NAME = "metalearn_env"
 
-TOLD = ("spectral", "momentum", "streaming", "centres", "visits", "entries")  # rules that are told of the task
+TOLD = (
+    "spectral",
+    "momentum",
+    "streaming",
+    "centres",
+    "visits",
+    "entries",
+    "tracking",
+)  # rules that are told of the task
 
 #: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
@@ -51,7 +59,7 @@ FLOORS = {
     ),
     **dict.fromkeys(["network_tasks"], 4),
     **dict.fromkeys(["families", "policy"], 5),
-    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper"], 6),
+    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper", "model_descriptor"], 6),
     **dict.fromkeys(["session", "whole_data", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),
     **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),

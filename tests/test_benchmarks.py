@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks")
 
-from benchmarks import controls, throughput
+from benchmarks import controls, scores, throughput
+from metalearn_env.engine import Engine
+from metalearn_env.policy import Policy
+from metalearn_env.rules import rule
 
 
 def test_the_order_of_controls_is_computed() -> None:
@@ -21,6 +29,23 @@ def test_the_order_of_controls_is_computed() -> None:
         assert "holds, every gain" not in controls.verdict(worse)
 
 
+def test_a_table_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    few = ("--env-kwargs", "horizon:3", "--controllers", "bb1", "limit")
+    measured = scores.measure("MetaLearn/Mixture-v0", tmp_path / "Mixture.json", 16, *few)
+    assert (measured.families, len(measured.result["rows"])) == (3, 2)
+    assert measured.text.count("mean of 3 tables") == 1
+    assert 0.0 < measured.seconds < 120.0
+    assert 20.0 < measured.megabytes < 2000.0
+    page = scores.page([measured, measured._replace(seconds=181.0)])
+    assert measured.text.strip() in page
+    assert page.count("< 180 s, < 2,000 MB | yes |") == page.count("< 180 s, < 2,000 MB | **no** |") == 1
+
+
+def test_a_table_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="status 2"):
+        scores.measure("MetaLearn/Mixture-v0", tmp_path / "nowhere" / "Mixture.json", 8)
+
+
 def test_what_schedules_are_compared_with() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("stable_baselines3")
@@ -30,6 +55,46 @@ def test_what_schedules_are_compared_with() -> None:
     options = {"env": "MetaLearn/LinearRegression-v0", "env_kwargs": ("horizon:4", "dimension:8"), "test_tasks": 16}
     lines = beside(Args(out=Path("nowhere"), **options))
     assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in BESIDE]
+
+
+def test_learned_steps_are_compared_with_the_closed_form(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import closed_form
+    from metalearn_env.policy import Policy
+
+    header = {"env": "MetaLearn/Tracking-v0", "env_kwargs": {"horizon": 8}, "command": "as it was made"}
+    untrained = Policy.untrained(history=2, seed=0)
+    page = closed_form.page([replace(untrained, header={**untrained.header, **header})], "validation", 32)
+    assert "    as it was made" in page
+    assert [line.split(" | ")[0] for line in page.splitlines() if line[:3] in ("| 1", "| 8")] == ["| 1", "| 8"]
+    elsewhere = replace(untrained, header={**untrained.header, **header, "env": "MetaLearn/QLearning-v0"})
+    with pytest.raises(ValueError, match=r"no closed form.*QLearning"):
+        closed_form.page([elsewhere], "validation", 32)
+
+
+def test_variants_are_held_against_the_numbers_of_other_rules() -> None:
+    from benchmarks import rules, variants
+
+    name, setting = next(iter(rules.spectra(60).items()))
+    sample = variants.Sample(setting, rules.EARLIER[name])
+    mean, added = sample.added(rule("dai-yuan"), variants.DAI_YUAN)
+    assert np.isfinite(mean)
+    assert 0.0 <= added < 20.0
+    far = variants.Sample(setting, (*rules.EARLIER[name][: variants.DAI_YUAN], 5.0, 0.0))
+    assert far.base == pytest.approx(sample.base)
+    assert far.added(rule("dai-yuan"), variants.DAI_YUAN)[1] > 1000.0
+
+
+def test_variants_of_streams() -> None:
+    from benchmarks import rules, variants
+
+    tasks = rules.streams("linear-uniform", 8).sets[2]
+    engine = Engine.start(tasks.family, tasks.task, tasks.horizon)
+    inputs = engine.task.inputs[:, 0]
+    mean = (0.3 / (inputs**2).sum(axis=2)).mean(axis=1)
+    assert next(variants.nlms_of_each(engine)) == pytest.approx(mean)
+    trace = (engine.task.diagonal**2).sum(axis=1)
+    assert next(variants.adagrad_norm_in_trace(engine)) == pytest.approx(1.0 / trace)
 
 
 @pytest.mark.parametrize("diverging", [False, True])
@@ -52,3 +117,141 @@ def test_the_speed_of_training_and_policies_is_a_page() -> None:
     assert native > 0.0
     assert singles > 0.0
     assert sum(line.startswith(("| tanh, clip", "| relu, tanh")) for line in lines) == 2 * len(policies.TIMES)
+
+
+# Agents
+
+
+def untrained_run(folder: Path, seed: int, env: str, options: dict[str, Any], steps: int = 100) -> None:
+    """Leave what a run leaves, of a policy of random weights."""
+    policy = Policy.untrained(history=2, seed=seed)
+    says = {"env": env, "env_kwargs": options, "seed": seed, "validation_iqm": 0.1, "steps": 100, "command": "python"}
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / f"{steps}.zip").touch()
+    replace(policy, header={**policy.header, **says}).save(folder / "policy.safetensors")
+    (folder / "run.json").write_text(json.dumps({"wall_seconds": 60.0}))
+
+
+def test_trainings_are_skipped_or_resumed(tmp_path: Path) -> None:
+    from benchmarks.trainings import Training
+
+    training = Training(tmp_path / "run", ("--seed", "1"), 100)
+    begun = ["-m", "agents.train", "--seed", "1", "--steps", "100", "--out", str(tmp_path / "run")]
+    assert (training.done, training.command) == (False, begun)
+    untrained_run(tmp_path / "run", 0, "", {}, steps=60)
+    assert (training.done, training.command) == (False, [*begun, "--resume"])
+    (tmp_path / "run" / "checkpoints" / "120.zip").touch()
+    assert training.done
+    assert not replace(training, steps=200).done
+
+
+def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.trainings import Training, run_all
+
+    untrained_run(tmp_path / "there", 0, "", {})
+    trainings = [Training(tmp_path / name, ("--seed", "-1"), 100) for name in ("odd", "there")]
+    with pytest.raises(ValueError, match=r"1 of 2 trainings failed: .*odd"):
+        run_all(trainings, 1)
+    assert f"done before: {tmp_path / 'there'}" in capsys.readouterr().out
+    assert "seed" in (tmp_path / "odd" / "log.txt").read_text()
+
+
+def test_every_training_can_be_asked_for() -> None:
+    tyro = pytest.importorskip("tyro")
+    pytest.importorskip("stable_baselines3")
+    from agents import studies, train
+    from benchmarks import learning
+    from benchmarks.agent_settings import SETTINGS
+    from metalearn_env.scoring import task_sets
+
+    options = Namespace(runs=Path("runs"), steps=100, seeds=[0], hyperparams=[])
+    trainings = [one for setting in SETTINGS.values() for one in setting.agent_trainings(Path("runs"), [0])]
+    trainings += [
+        one for variation in learning.VARIATIONS for env in learning.ENVS for one in variation.trainings(env, options)
+    ]
+    assert len({one.out for one in trainings}) == len(trainings)
+    for one in trainings:
+        args = tyro.cli(train.Args, args=one.command[2:])
+        task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])
+    for one in (one for setting in SETTINGS.values() for one in setting.control_trainings(Path("runs"))):
+        studies.Study(tyro.cli(studies.Args, args=one.command[2:]))
+
+
+@pytest.mark.parametrize(
+    ("least", "iqm", "low", "diverged", "words"),
+    [
+        (0.4, 0.45, 0.01, 0.0, "yes"),
+        (0.4, 0.45, -0.01, 0.0, "no"),
+        (0.4, 0.39, 0.01, 0.0, "no"),
+        (0.4, 0.55, 0.01, 0.0, "strong"),
+        (0.4, 0.55, 0.01, 0.001, "strong, but diverges"),
+        (None, 0.04, -0.2, 0.0, "yes"),
+        (None, 0.04, -0.05, 0.0, "no"),
+    ],
+)
+def test_a_bar_is_reached_clearly_or_not(least: Any, iqm: float, low: float, diverged: float, words: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks.agent_tables import Bar, Mean, verdict
+
+    bar, difference = Bar(least, least and 0.5, "rival"), Mean(low + 0.05, low, low + 0.1)
+    assert verdict(bar, Mean(iqm, 0.0, 1.0), difference, None, diverged) == words
+    if least is not None:
+        assert verdict(bar, Mean(iqm, 0.0, 1.0), None, None, diverged).startswith("no")  # without its rival
+
+
+def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("sklearn")
+    from benchmarks import agent_page
+    from benchmarks.agent_settings import REGRESSION, Bar, Setting
+
+    setting = Setting("tiny", REGRESSION, ("dimension:[4,8]", "horizon:8"), Bar(0.1, 0.2, "bb1"))
+    for seed in range(2):
+        untrained_run(setting.folder(tmp_path, seed), seed, REGRESSION, setting.options)
+    monkeypatch.setattr(agent_page, "DEFAULTS", ("tiny",))
+    text = agent_page.page([setting], tmp_path, 16)
+    for line in (
+        "| tiny | -",
+        "| LinearRegression, heavy_tails | tiny |",
+        "| diabetes | tiny |",
+        "| best-rule-per-task | control |",
+        "| trained-agent, mean-schedule | control |",
+        "| tiny | 1 | 0.100 | 100 |",
+    ):
+        assert f"\n{line}" in text
+    (invariant,) = [line for line in text.splitlines() if line.startswith("| LinearRegression | tiny |")]
+    assert 0.0 < float(invariant.split(" | ")[2]) < 1e-4  # what rounding comes to
+    with pytest.raises(ValueError, match="no agents"):
+        agent_page.page([], tmp_path, 16)
+
+
+def test_steps_are_compared_with_the_known_answer(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks.agent_settings import ISOTROPIC, SETTINGS
+    from benchmarks.agent_tables import Trained, known_answer
+    from metalearn_env.scoring.contenders import contender
+
+    class OfRule(Trained):
+        agent = contender("isotropic-lms")
+
+    lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
+    assert [line.split(" | ", 1)[1] for line in lines] == ["1.000 | 0.0% |"] * 4
+    OfRule.agent = contender("nlms")
+    lines = list(known_answer(OfRule(SETTINGS[ISOTROPIC], tmp_path, 8)))[2:]
+    assert all("| 0.0% |" not in line for line in lines)
+
+
+def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks import learning
+
+    monkeypatch.setattr(learning, "ENVS", learning.ENVS[:1])
+    base, *others = learning.VARIATIONS
+    options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16)
+    discount = next(other for other in others if other.name == "discount")
+    for seed, variation in enumerate((base, discount)):
+        (training,) = variation.trainings(learning.ENVS[0], options)
+        untrained_run(training.out, seed, learning.ENVS[0], {})
+    lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
+    names = [line.split(" | ")[:2] for line in lines[2:]]
+    assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]

@@ -59,6 +59,10 @@ def test_the_wheel_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"metalearn_env"}
     assert "metalearn_env/py.typed" in names
+    shipped = {
+        f"metalearn_env/policies/{path.name}" for path in (ROOT / "metalearn_env/policies").glob("*.safetensors")
+    }
+    assert shipped <= set(names)
 
 
 def test_the_installed_package_is_the_one_that_runs(installed):

@@ -336,6 +336,14 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "scale": lambda family, draw, task: np.abs(np.log10(draw.objective)),
         "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.noise.astype(float)),
     },
+    "Tracking": {
+        "dimension": of_descriptor(0),
+        "drift": lambda family, draw, task: task.drift,
+        "noise": lambda family, draw, task: task.drift,
+        "start": lambda family, draw, task: task.distance,
+        "scale": lambda family, draw, task: np.abs(np.log10(task.deviation)),
+        "heavy_tails": of_parts(kurtosis, lambda family, draw, task: task.noise / task.deviation[:, None, None]),
+    },
 }
 
 

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +23,11 @@ pytest.importorskip("agents")
 from matplotlib.image import imread
 
 from agents import report, train
+from agents.closed_forms import advised, closed_forms, deviation
 from agents.colours import CHOSEN, OF_AGENTS, colour
 from agents.figures import learned_steps, matrix
 from metalearn_env.policy import Policy
+from metalearn_env.rules import rule
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.contenders import known_controllers
 
@@ -127,6 +131,35 @@ def test_learned_steps_of_any_policy_can_be_drawn() -> None:
     assert left.get_title().startswith("Barzilai-Borwein")
     assert len(left.collections[0].get_offsets()) <= 8 * 5
     assert len(right.collections[0].get_offsets()) > 0
+
+
+ISOTROPIC = {"spectrum": "log-uniform", "conditioning": 1, "batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "forms"),
+    [
+        ("Tracking", {}, ("kalman", "drift-tracking")),
+        ("Tracking", {"tails": "heavy"}, ()),
+        ("LinearRegression", ISOTROPIC, ("isotropic-lms",)),
+        ("LinearRegression", {**ISOTROPIC, "batch_size": None}, ()),
+        ("LinearRegression", {**ISOTROPIC, "conditioning": 2}, ()),
+        ("QLearning", {}, ()),
+    ],
+)
+def test_where_there_is_a_closed_form(name: str, options: dict[str, Any], forms: tuple[str, ...]) -> None:
+    tasks = TaskSet(f"MetaLearn/{name}-v0", tasks=8, env_kwargs={"horizon": 6, **options})
+    assert closed_forms(tasks) == forms
+    axes = learned_steps(Policy.untrained(history=2, seed=0), tasks).axes
+    assert len(axes) == (4 if forms else 2)
+    assert not forms or axes[2].get_title().startswith("the closed form")
+
+
+def test_an_agent_that_is_the_closed_form_does_not_deviate() -> None:
+    tasks = TaskSet("MetaLearn/Tracking-v0", tasks=8, env_kwargs={"horizon": 6})
+    steps = advised(SimpleNamespace(step_sizes=rule("kalman")), tasks, ["kalman", "drift-tracking"])
+    assert (deviation(steps, "kalman") == 0.0).all()
+    assert (deviation(steps, "drift-tracking")[0] > 0.1).all()
 
 
 def test_a_matrix_leaves_out_what_there_is_not() -> None:

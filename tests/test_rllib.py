@@ -26,8 +26,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("stable_baselines3")
 
 from agents import rllib
-from agents.train import write_run
-from agents.training import POLICY, read_returns, read_scores
+from agents.training import POLICY, read_returns, read_scores, write_run
 from metalearn_env.commandline import key_value
 from metalearn_env.policy import Policy, load
 

@@ -56,6 +56,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"scale": 50.0, "tails": "heavy"},
         {"mdp": "FrozenLake-v1", "sampling": "trajectory"},
     ],
+    "Tracking": [{}, {"dimension": 1, "drift": 1e-9}, {"distance": 1e-9}, {"tails": "heavy", "scale": 50.0}],
 }
 CASES = [(family, options) for family, of_family in OPTIONS.items() for options in of_family]
 

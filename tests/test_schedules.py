@@ -20,6 +20,7 @@ import torch
 
 import metalearn_env
 from agents import schedules
+from agents.feedback import FeedbackMap
 from agents.inner_loops import final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap
 from agents.studies import Args, Study, largest_eigenvalue
@@ -152,7 +153,8 @@ def test_feedback_changes_nothing(run: Args) -> None:
     observations = rng.normal(size=(8, len(feature_names(5)))).astype(np.float32)
     observations[:, PROGRESS] = rng.random(8)
     others = observations.copy()
-    others[:, groups(5)["history"]] = rng.normal(size=(8, 25))
+    history = groups(5)["history"]
+    others[:, history] = rng.normal(size=others[:, history].shape)
     if run.strategy != "dynamic":
         others[:, PROGRESS] = rng.random(8)
     if run.kind == "open-loop":
@@ -245,3 +247,64 @@ def test_a_run_is_not_overwritten(run: Args) -> None:
     with pytest.raises(ValueError, match="holds a run already"):
         schedules.main(run)
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
+
+
+@pytest.mark.parametrize(("name", "options"), LOOPS)
+def test_feedback_in_torch_is_the_environment(name: str, options: dict[str, Any]) -> None:
+    """A map of scattered weights leaves what its policy leaves, step by step, where inner runs are not chaotic."""
+    start = started(name, options, 16, 8)
+    step_map = FeedbackMap(3, width=8, seed=1)
+    step_map.biases[-1].data[:] = -0.1
+    tasks = TaskSet(f"MetaLearn/{name}-v0", "train", 16, 0, {**options, "horizon": 8, "history": 3})
+    header = {"action": "relative", "strategy": "dynamic", "history": 3, "feature_names": list(feature_names(3))}
+    reached = run_policy(step_map.policy(header), tasks)
+    in_torch = step_map.gaps(Engine.start(tasks.family, tasks.task, 8)).detach().numpy()
+    np.testing.assert_allclose(in_torch, reached, atol=1e-5)
+    assert len(start.t) == len(reached)
+
+
+def test_the_gradient_of_feedback_is_a_finite_difference() -> None:
+    start, step_map = started("LinearRegression", {"batch_size": 3, "dimension": 4}, 6, 5), FeedbackMap(2, width=4)
+    bias = step_map.biases[-1]
+
+    def gap(value: float) -> torch.Tensor:
+        bias.data[:] = value
+        return step_map.gaps(start).mean()
+
+    gap(-0.2).backward()
+    assert bias.grad is not None
+    with torch.no_grad():
+        difference = (gap(-0.2 + 1e-6) - gap(-0.2 - 1e-6)) / 2e-6
+    assert float(bias.grad) == pytest.approx(float(difference), rel=1e-4)
+
+
+def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
+    first = arguments(tmp_path / "first", kind="feedback")
+    schedules.main(first)
+    then = arguments(tmp_path / "then", kind="feedback", init=first.out / POLICY, learning_rate=1e-3)
+    schedules.main(then)
+    one, two = load(first.out / POLICY).header, load(then.out / POLICY).header
+    assert dict(read_scores(then.out))[0] == pytest.approx(one["validation_iqm"], abs=1e-4)
+    assert two["validation_iqm"] >= one["validation_iqm"]
+    assert two["action"] == "relative"
+    assert two["begun_from"] == one["command"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "open-loop", "init": True}, "only feedback is trained on"),
+        ({"kind": "feedback", "strategy": "random"}, "feedback is dynamic"),
+        ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
+        ({"kind": "feedback", "env_kwargs": (*TEXT, "action:absolute")}, "action='absolute'"),
+    ],
+)
+def test_what_feedback_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    if options.get("init"):
+        step_map = FeedbackMap(5, width=4)
+        header = {"action": "relative", "strategy": "dynamic", "history": 5, "feature_names": list(feature_names(5))}
+        step_map.policy(header).save(tmp_path / "p.safetensors")
+        options = {**options, "init": tmp_path / "p.safetensors"}
+    with pytest.raises(ValueError, match=words):
+        schedules.main(arguments(tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()

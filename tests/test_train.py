@@ -59,6 +59,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return args
 
 
+def test_a_run_tells_how_long_it_took_in_all(finished: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.out, tmp_path / "run")
+    record = json.loads((folder / RUN).read_text())
+    assert record["wall_seconds"] > 0.0
+    (folder / RUN).write_text(json.dumps({**record, "wall_seconds": 1000.0}))
+    train.main(replace(finished, out=folder, steps=1280, resume=True))
+    assert 1000.0 < json.loads((folder / RUN).read_text())["wall_seconds"] < 1100.0
+
+
 def test_a_run_leaves_what_is_needed(finished: Any) -> None:
     out = finished.out
     begun = json.loads((out / "run.json").read_text())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
 from metalearn_env.stepper import Stepper
@@ -76,14 +77,12 @@ class LearnedStepSize(keras.callbacks.Callback):
         super().__init__()
         self.policy = as_policy(policy)
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
-        self._inverse = 0.0 if batch_size is None else 1.0 / as_integer("batch_size", batch_size, minimum=1)
+        self._batch_size, self._told = batch_size, dict(descriptor or {})
         if not is_number(explodes_at) or explodes_at <= 1.0:
             raise ValueError(f"explodes_at is a number above 1, not {explodes_at!r}")
-        for name in descriptor or {}:
-            if name not in NeuralNetwork.descriptor_names:
-                raise ValueError(f"descriptor has the names {', '.join(NeuralNetwork.descriptor_names)}, not {name!r}")
-        self._explodes_at, self._told = explodes_at, dict(descriptor or {})
-        Stepper(self.policy, unit=1.0, horizon=1, descriptor=list(self._told.values()))  # what is bad is found out here
+        self._explodes_at = explodes_at
+        known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
+        Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
         self.losses: list[float] = []
 
@@ -191,19 +190,15 @@ class LearnedStepSize(keras.callbacks.Callback):
     def _descriptor(self) -> list[float]:
         """Return what `NeuralNetwork.descriptor` would tell of such variables."""
         variables, optimizer = self.model.trainable_variables, self.model.optimizer
-        kernels = [variable for variable in variables if len(variable.shape) > 1]
-        moving = 0.5 if getattr(optimizer, "momentum", 0.0) else 0.0
-        values = {
-            "log10_dimension": math.log10(math.prod(kernels[0].shape[:-1])) if kernels else 0.0,
-            "log10_parameters": math.log10(max(1, sum(math.prod(variable.shape) for variable in variables))),
-            "hidden_layers": max(0, len(kernels) - 1),
-            "log10_classes": math.log10(kernels[-1].shape[-1]) if kernels else 0.0,
-            "inverse_batch_size": self._inverse,
-            "relu": 0.0,
-            "gelu": 0.0,
-            "optimizer": moving if type(optimizer).__name__ == "SGD" else 1.0,
-        }
-        return [float({**values, **self._told}[name]) for name in NeuralNetwork.descriptor_names]
+        kernels = [variable.shape for variable in variables if len(variable.shape) > 1]
+        plain = "momentum" if getattr(optimizer, "momentum", 0.0) else "sgd"
+        return describe_model(
+            [(math.prod(shape[:-1]), shape[-1]) for shape in kernels],
+            parameters=sum(math.prod(variable.shape) for variable in variables),
+            optimizer=plain if type(optimizer).__name__ == "SGD" else "adam",
+            batch_size=self._batch_size,
+            told=self._told,
+        )
 
 
 def _check(optimizer: Any, variables: Sequence[Any]) -> None:

@@ -14,6 +14,7 @@ FAMILIES: dict[str, str] = {
     "QLearning": "metalearn_env.families.q_learning:QLearning",
     "Classification": "metalearn_env.families.classification:Classification",
     "NeuralNetwork": "metalearn_env.families.neural_network:NeuralNetwork",
+    "Tracking": "metalearn_env.families.tracking:Tracking",
 }
 
 MIXTURE = "Mixture"  # not one family, but several: `metalearn_env.mixture`

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     outside: bool = False  # whether it makes moves that are no multiples of the direction, so that S may be above 1
 
 
-REGRESSION, CLUSTERING, Q_LEARNING = ("LinearRegression",), ("Clustering",), ("QLearning",)
+REGRESSION, CLUSTERING, Q_LEARNING, TRACKING = ("LinearRegression",), ("Clustering",), ("QLearning",), ("Tracking",)
 _HERE = "metalearn_env.rules"
 
 RULES: dict[str, Entry] = {
@@ -81,6 +81,8 @@ RULES: dict[str, Entry] = {
     "bakf": Entry(f"{_HERE}.entries:bakf", "the pairs it updates", Q_LEARNING, outside=True),
     "rmsprop": Entry(f"{_HERE}.entries:rmsprop", "the pairs it updates", Q_LEARNING, outside=True),
     "speedy-q": Entry(f"{_HERE}.entries:speedy_q", "the pairs it updates", Q_LEARNING, outside=True),
+    "drift-tracking": Entry(f"{_HERE}.tracking:drift_tracking", "q", TRACKING),
+    "kalman": Entry(f"{_HERE}.tracking:kalman", "q", TRACKING),
 }
 
 

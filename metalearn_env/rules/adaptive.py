@@ -56,7 +56,7 @@ def dog(engine: Engine) -> Iterator[Array]:
         yield quotient(distance, np.sqrt(squares), engine.unit)
 
 
-def adagrad_norm(engine: Engine, first: float = 1.0) -> Iterator[Array]:
+def adagrad_norm(engine: Engine, first: Array | float = 1.0) -> Iterator[Array]:
     r"""AdaGrad-norm: eta / \sqrt{\sum_i |g_i|^2}, with eta such that the first step is the unit. Told nothing.
 
     Source: Ward, Wu and Bottou (2019).

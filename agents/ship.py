@@ -1,0 +1,155 @@
+"""Ship a policy: ``python -m agents.ship mixture runs/agents/mixture/seed-*``.
+
+Of several runs the one with the best score on validation tasks is chosen; test tasks are met once, by the chosen one.
+Its file, with what it reached, goes to metalearn_env/policies, its model card to docs/policies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from agents.cards import CARDS, write_cards
+from agents.evaluate import beside
+from agents.training import POLICY, RUN
+from metalearn_env.commandline import run
+from metalearn_env.policy import SHIPPED, Policy, load
+from metalearn_env.scoring import task_sets
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.contenders import policies
+from metalearn_env.scoring.table import score
+from metalearn_env.session import SESSION_OPTIONS
+
+OF_TASKS = "horizon"  # of the options of a session, what changes the tasks
+SHOWN = ("tuned-constant", "tuned-decay", "best-rule-per-task")  # on a card, with the best rule and the policy
+KEPT = ("controller", "iqm", "low", "high", "diverged")
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Args:
+    """Choose among runs by their validation scores, score the choice on test tasks and write policy and card."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """of the policy: small letters, digits and hyphens"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """folders of runs"""
+    policies: Path = SHIPPED
+    """folder for the policy"""
+    cards: Path = CARDS
+    """folder for its card"""
+    tasks: int = 256
+    """test tasks, of each family"""
+    replace: bool = False
+    """put it in the place of a policy of that name"""
+
+
+def main(args: Args) -> None:
+    """Do what ``args`` ask for.
+
+    Raises:
+        ValueError: a name that is none, or is taken; runs that cannot be compared. Nothing has been written.
+        FileNotFoundError: a run has no policy.
+    """
+    target = args.policies / f"{args.name}.safetensors"
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", args.name):
+        raise ValueError(f"a name is of small letters, digits and hyphens, not {args.name!r}")
+    if target.exists() and not args.replace:
+        raise ValueError(f"{target} is there already; --replace it")
+    folder, found = chosen(args.runs)
+    policy = scored(args.name, folder, args.tasks)
+    args.policies.mkdir(parents=True, exist_ok=True)
+    replace(policy, header={**policy.header, "chosen_from": found}).save(target)
+    write_cards(args.cards, args.policies)
+    test = policy.header["test"]
+    print(f"{folder}: validation {policy.header['validation_iqm']}, test {test['iqm']} [{test['low']}, {test['high']}]")
+
+
+def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
+    """Return the run of the best score on validation tasks, and (seed, score) of all.
+
+    Raises:
+        ValueError: no runs, or runs whose scores are of other tasks.
+        FileNotFoundError: a run has no policy.
+    """
+    if not runs:
+        raise ValueError("name at least one folder of a run")
+    headers = [load(folder / POLICY).header for folder in runs]
+    of_tasks = [
+        (header["env"], task_options(header), _record(run)["validation_tasks"])
+        for run, header in zip(runs, headers, strict=True)
+    ]
+    for folder, other in zip(runs, of_tasks, strict=True):
+        if other != of_tasks[0]:
+            raise ValueError(f"{folder} was scored on other tasks than {runs[0]}: {other}, not {of_tasks[0]}")
+    scores = [header["validation_iqm"] for header in headers]
+    return runs[scores.index(max(scores))], [(header["seed"], header["validation_iqm"]) for header in headers]
+
+
+def scored(name: str, folder: Path, tasks: int) -> Policy:
+    """Return the policy of a run, with what it reaches on test tasks in its header."""
+    policy = load(folder / POLICY)
+    env, options = policy.header["env"], task_options(policy.header)
+    sets = task_sets(env, "test", tasks, 0, options, Cache())
+    result = score(sets, beside([policies(name, [folder / POLICY])], sets), show_progress=True)
+    (row,) = [row for row in result["rows"] if row["controller"] == name]
+    header = {
+        **policy.header,
+        "task_options": options,
+        "wall_seconds": _record(folder).get("wall_seconds"),
+        "test": {"tasks": tasks, "seed": 0, **kept(row), "command": command(name, env, options, tasks)},
+        "scores": [
+            {
+                "family": type(task_set.family).__name__,
+                "tasks": table["tasks"],
+                "dropped": table["dropped"],
+                "rows": [kept(row) for row in shown(table["rows"], name)],
+            }
+            for task_set, table in zip(sets, result.get("parts", [result]), strict=True)
+        ],
+    }
+    return replace(policy, header=header)
+
+
+def task_options(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of the environment, of all that a policy was trained with, that its tasks depend on."""
+    of_agents = set(SESSION_OPTIONS) - {OF_TASKS}
+    return {name: value for name, value in header["env_kwargs"].items() if name not in of_agents}
+
+
+def command(name: str, env: str, options: Mapping[str, Any], tasks: int) -> str:
+    """Return the command that scores a shipped policy on the test tasks of its header."""
+    kwargs = [f"{key}:{json.dumps(value)}" for key, value in options.items()]
+    told = ["--env-kwargs", *kwargs] if kwargs else []
+    return shlex.join(
+        ["python", "-m", "metalearn_env", "score", "--env", env, *told, "--tasks", str(tasks), "--controllers", name]
+    )
+
+
+def shown(rows: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    """Return the lines of a table that a card has: controls, the best rule and the policy."""
+    rules = [row for row in rows if row["kind"] == "rule" and not row["outside"]]
+    names = {*SHOWN, name, *([max(rules, key=lambda row: row["iqm"])["controller"]] if rules else [])}
+    return [row for row in rows if row["controller"] in names]
+
+
+def kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header keeps of a line of a table."""
+    return {key: round(row[key], DIGITS) if isinstance(row[key], float) else row[key] for key in KEPT}
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / RUN).read_text())
+    return record
+
+
+if __name__ == "__main__":
+    arguments = tyro.cli(Args)
+    raise SystemExit(run(lambda: main(arguments)))

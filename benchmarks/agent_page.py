@@ -1,0 +1,85 @@
+"""The page docs/results/agents.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agents.training import RUN
+from benchmarks.agent_settings import DEFAULTS, ISOTROPIC, SETTINGS, Setting
+from benchmarks.agent_tables import Trained, bar_table, known_answer, mixture_table, sceptic
+from benchmarks.agent_transfer import invariance, out_of_distribution, real_data
+from metalearn_env.policy import load
+
+INTRODUCTION = """# Agents
+
+`python -m benchmarks.agents table` wrote this page, on what `python -m benchmarks.agents train` had trained: agents of
+several training seeds, each kept where it was best on validation tasks, all of them scored on the same {tasks} test
+tasks of each kind. S is 0 for the best constant step of each task in hindsight and 1 for the limit of its family.
+Numbers are interquartile means over training seeds and tasks with 95 % bootstrap intervals that resample both;
+differences are task by task. Diverged: runs that end above the loss they began with.
+
+The bars were set before there were agents. *Reached*: at least the bar, and clearly above the rival where one is named;
+of clustering, the loss above f*, as a part of f*, is clearly below that of the rival.
+
+Not trained: {missing}."""
+
+KNOWN_ANSWER = """Where inputs are Gaussian and of equal variance, the best step sizes are a closed form
+(`isotropic-lms`, which is told the variance, the noise and the first gap; agents are told none of them). The bar:
+within 10 %, strong: 5 %."""
+
+SCEPTIC = """Each table has all controls, rules and limits; an open-loop schedule and a static map to a constant step,
+trained through the inner loop; the agents with something taken from them: random actions of the same distribution
+(marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
+\\* marks moves that are no multiples of the direction. Differences: the agents' S less that of the line."""
+
+
+def page(settings: Sequence[Setting], runs: Path, tasks: int) -> str:
+    """Return the page.
+
+    Raises:
+        ValueError: there are no agents.
+    """
+    if not settings:
+        raise ValueError(f"there are no agents in {runs}; see python -m benchmarks.agents train --help")
+    trained = [Trained(setting, runs, tasks) for setting in settings]
+    return "\n".join([*_lines(trained, tasks), ""])
+
+
+def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
+    known = {one.setting.name: one for one in trained}
+    missing = [name for name in SETTINGS if name not in known]
+    yield from (INTRODUCTION.format(tasks=tasks, missing=", ".join(missing) or "none"), "")
+    yield from ("## Bars", "", *bar_table(trained), "")
+    if "mixture" in known:
+        yield from ("## One agent for all", "", *mixture_table(known["mixture"], trained), "")
+    if ISOTROPIC in known:
+        yield from ("## A known answer: isotropic LMS", "", KNOWN_ANSWER, "", *known_answer(known[ISOTROPIC]), "")
+    defaults = [known[name] for name in DEFAULTS if name in known]
+    if defaults:
+        yield from ("## Out of distribution", "", "One axis at a time; the best rule is chosen in hindsight.", "")
+        yield from (*out_of_distribution(defaults), "", "## Real data", "", *real_data(defaults), "")
+        yield from (
+            "## Invariance",
+            "",
+            "Actions on the same tasks, the objective times 10^6 or 10^-6 (a coin for each task).",
+            "",
+        )
+        yield from (*invariance(defaults), "")
+    yield from ("# What a sceptic asks for", "", SCEPTIC)
+    for one in trained:
+        yield from ("", *sceptic(one))
+    yield from ("", "# How they were trained", "", *_commands(trained))
+
+
+def _commands(trained: Sequence[Trained]) -> Iterator[str]:
+    yield "| setting | seed | validation | kept after | minutes | command |"
+    yield "|---|---|---|---|---|---|"
+    for one in trained:
+        for file in one.setting.policy_files(one.runs):
+            header, record = load(file).header, json.loads((file.parent / RUN).read_text())
+            minutes = f"{record['wall_seconds'] / 60.0:.0f}" if "wall_seconds" in record else ""
+            command = f"`{header['command']}`"
+            cells = [one.setting.name, str(header["seed"]), f"{header['validation_iqm']:.3f}", f"{header['steps']:,}"]
+            yield f"| {' | '.join([*cells, minutes, command])} |"

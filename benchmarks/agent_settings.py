@@ -1,0 +1,164 @@
+"""The tasks that agents are trained and scored on for docs/results/agents.md, and the bars that were set before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments
+from metalearn_env.commandline import key_value
+from metalearn_env.scoring import TaskSet, task_sets
+from metalearn_env.scoring.cache import Cache
+
+REGRESSION, CLUSTERING, Q_LEARNING, MIXTURE = (
+    f"MetaLearn/{name}-v0" for name in ("LinearRegression", "Clustering", "QLearning", "Mixture")
+)
+ISOTROPIC = "isotropic"  # minibatches of inputs of equal variance, where the best steps are known
+OPEN_LOOP, STATIC = "open-loop", "static"
+SCHEDULE_STEPS = 300  # of Adam
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What an agent was asked for, before there was one.
+
+    Args:
+        least: interquartile mean of S; None: the excess of the loss over f* is to be below that of ``rival``.
+        strong: the same, for a strong result; None: below that of ``strong_rival``.
+        rival: a controller that S is to be above, clearly; None: there is none.
+        strong_rival: another, for a strong result.
+    """
+
+    least: float | None
+    strong: float | None
+    rival: str | None = None
+    strong_rival: str | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Tasks of one kind, and the agents that are trained on them.
+
+    Args:
+        name: of the setting.
+        env: id of the environment.
+        env_kwargs: options of the tasks.
+        bar: what was asked for; None: nothing.
+        agent_kwargs: options of the environment that agents are trained with beside: history, action, reward, ...
+        hyperparams: that go before those of the file.
+        algo: the algorithm.
+        steps: of the environment.
+    """
+
+    name: str
+    env: str
+    env_kwargs: tuple[str, ...] = ()
+    bar: Bar | None = None
+    agent_kwargs: tuple[str, ...] = ()
+    hyperparams: tuple[str, ...] = ()
+    algo: str = "ppo"
+    steps: int = 4_000_000
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(map(key_value, self.env_kwargs))
+
+    @cached_property
+    def title(self) -> str:
+        return " ".join([self.env, *map("`{}`".format, self.env_kwargs)])
+
+    def sets(self, tasks: int, split: str = "test") -> list[TaskSet]:
+        """Return the tasks that agents are scored on, a set for each family."""
+        return task_sets(self.env, split, tasks, 0, self.options, Cache())
+
+    def folder(self, runs: Path, seed: int) -> Path:
+        """Return the folder of the agent of a training seed."""
+        return runs / self.name / f"seed-{seed}"
+
+    def policy_files(self, runs: Path) -> list[Path]:
+        """Return the policy files of all training seeds that there are."""
+        return sorted((runs / self.name).glob("seed-*/policy.safetensors"))
+
+    def controls(self, runs: Path) -> dict[str, Path]:
+        """Return the policy files of what was trained and learns nothing from feedback, by name."""
+        files = {kind: runs / self.name / kind / "policy.safetensors" for kind in (OPEN_LOOP, STATIC)}
+        return {kind: file for kind, file in files.items() if file.exists()}
+
+    def agent_trainings(self, runs: Path, seeds: Sequence[int], steps: int | None = None) -> list[Training]:
+        """Return the trainings of agents."""
+        kwargs = (*self.env_kwargs, *self.agent_kwargs)
+        return [
+            Training(
+                self.folder(runs, seed),
+                arguments(self.env, kwargs, self.hyperparams, algo=self.algo, seed=seed),
+                steps or self.steps,
+                TRAIN,
+            )
+            for seed in seeds
+        ]
+
+    def control_trainings(self, runs: Path, steps: int = SCHEDULE_STEPS) -> list[Training]:
+        """Return the trainings of what learns nothing from feedback: an open-loop schedule and a map to a constant."""
+        kwargs = ("--env-kwargs", *self.env_kwargs) if self.env_kwargs else ()
+        return [
+            Training(
+                runs / self.name / kind,
+                ("--kind", kind, "--strategy", strategy, "--env", self.env, *kwargs),
+                steps,
+                SCHEDULES,
+            )
+            for kind, strategy in ((OPEN_LOOP, "dynamic"), (STATIC, "constant"))
+        ]
+
+
+def _minibatches() -> str:
+    """Return a mixture of the batch sizes of the bar; its spectrum is the one that gives the earlier figures back."""
+    options = '"dimension": 10, "conditioning": [1, 100], "spectrum": "linear-uniform"'
+    entries = [f'{{"family": "LinearRegression", {options}, "batch_size": {b}}}' for b in (1, 2, 4, 8)]
+    return f"families:[{', '.join(entries)}]"
+
+
+WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "gaussian",
+            REGRESSION,
+            ("spectrum:gaussian", "dimension:64", "horizon:20"),
+            Bar(0.75, 0.85, OPEN_LOOP),
+        ),
+        Setting("log-uniform", REGRESSION, ("spectrum:log-uniform", *WIDE), Bar(0.40, 0.50, "dai-yuan")),
+        Setting("linear-uniform", REGRESSION, ("spectrum:linear-uniform", *WIDE), Bar(0.50, 0.60, "dai-yuan")),
+        Setting("minibatch", MIXTURE, (_minibatches(), "horizon:200"), Bar(0.40, 0.55, "isotropic-lms")),
+        Setting(
+            "clustering",
+            CLUSTERING,
+            ("batch_size:20", "horizon:60", "restarts:16"),
+            Bar(None, None, "linear-decay", "lloyd"),
+        ),
+        Setting(
+            "q-learning",
+            Q_LEARNING,
+            ("states:12", "actions:3", "horizon:400"),
+            Bar(0.30, 0.50),
+        ),
+        Setting(
+            ISOTROPIC,
+            REGRESSION,
+            ("spectrum:log-uniform", "conditioning:1", "dimension:10", "batch_size:4", "noise:0.1", "horizon:50"),
+        ),
+        Setting("linear-regression", REGRESSION),
+        Setting("clustering-default", CLUSTERING),
+        Setting("q-learning-default", Q_LEARNING),
+        Setting("mixture", MIXTURE),
+    )
+}
+#: whose agents are scored out of distribution and on real data
+DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "mixture")
+#: that agents of the mixture are to be as good on as those trained there
+SPECIALISTS = ("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning")

@@ -1,0 +1,188 @@
+"""What makes it learn: one thing at a time changed in how agents are trained, and what that changes in their score.
+
+``python -m benchmarks.learning --jobs 2`` trains (runs that are through are skipped, those that were cut are resumed)
+and writes docs/learning.md; ``--only discount network`` trains no more than these, ``--only none`` nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.evaluate import AGENT
+from benchmarks.agent_settings import MIXTURE, REGRESSION
+from benchmarks.agent_tables import Mean, Values, mean
+from benchmarks.trainings import POLICY, Training, arguments, run_all
+from metalearn_env.commandline import check_writable, run
+from metalearn_env.scoring import Contender, TaskSet, task_sets
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.contenders import ablation, policies
+from metalearn_env.scoring.measures import final_gaps
+from metalearn_env.scoring.statistics import paired_interval
+
+ENVS = (REGRESSION, MIXTURE)
+BASE = "base"
+NONE = "none"
+MASKS = (
+    "without-task",
+    "without-progress",
+    "without-history",
+    *(f"without-{name}" for name in ("curvature", "cosine")),
+)
+SPLIT, SEED = "validation", 1  # not the tasks, of seed 0, by which a run keeps its best agent
+
+INTRODUCTION = """# What makes it learn
+
+`python -m benchmarks.learning` wrote this page: agents trained with one thing changed at a time. The base is
+`python -m agents.train` as it is, {steps:,} environment steps; {seeds} training seeds each; interquartile mean of S on
+{tasks} validation tasks of each family, other ones than those by which a run keeps its best agent. Differences are
+task by task; 95 % bootstrap intervals resample training seeds and tasks, and few seeds make them no better than a hint.
+Masked: the base's agents themselves, with observations held at their means; not trained anew.
+"""
+
+FINDINGS = ""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One thing that is changed.
+
+    Args:
+        name: of what.
+        value: to what it is.
+        env_kwargs: options of the environment.
+        hyperparams: that go before those of the file.
+        budget: environment steps, as a multiple of those of the others.
+    """
+
+    name: str
+    value: str
+    env_kwargs: tuple[str, ...] = ()
+    hyperparams: tuple[str, ...] = ()
+    budget: float = 1.0
+
+    def trainings(self, env: str, options: argparse.Namespace) -> list[Training]:
+        """Return the trainings of all seeds."""
+        folder = options.runs / env.split("/")[-1] / re.sub(r"[^\w.]+", "-", f"{self.name}-{self.value}").strip("-")
+        steps, hyperparams = max(1, round(self.budget * options.steps)), (*options.hyperparams, *self.hyperparams)
+        return [
+            Training(folder / f"seed-{seed}", arguments(env, self.env_kwargs, hyperparams, seed=seed), steps)
+            for seed in options.seeds
+        ]
+
+
+def _of_env(name: str, option: str, *values: str) -> list[Variation]:
+    return [Variation(name, value, env_kwargs=(f"{option}:{value}",)) for value in values]
+
+
+def _of_algorithm(name: str, option: str, *values: str) -> list[Variation]:
+    return [Variation(name, value, hyperparams=(f"{option}:{value}",)) for value in values]
+
+
+def _network(width: int) -> Variation:
+    return Variation(
+        "network",
+        f"two layers of {width}",
+        hyperparams=(f"policy_kwargs:{{net_arch: [{width}, {width}], log_std_init: -1.7}}",),
+    )
+
+
+VARIATIONS = (
+    Variation(BASE, "as it is"),
+    *_of_env("action", "action", "absolute", "discrete"),
+    *_of_env("strategy", "strategy", "constant", "random"),
+    *_of_env("history", "history", "0", "1", "10"),
+    *_of_env("reward", "reward", "linear"),
+    *_of_env("first step", "first_step_decades", "0.5", "2"),
+    *_of_algorithm("discount", "gamma", "0.99", "0.9"),
+    *_of_algorithm("gae_lambda", "gae_lambda", "0.8", "0.95", "1.0"),
+    *_of_algorithm("returns", "normalize", "{norm_obs: false, norm_reward: true}"),
+    *_of_algorithm("rows", "n_envs", "64", "1024"),
+    _network(32),
+    _network(128),
+    Variation("budget", "a quarter", budget=0.25),
+    Variation("budget", "four times", budget=4.0),
+)
+NAMES = tuple(dict.fromkeys(variation.name for variation in VARIATIONS))
+
+
+def values(who: Contender, sets: Sequence[TaskSet]) -> Values:
+    """Return S, (runs, tasks), on each set of tasks."""
+    return [task_set.scores(final_gaps(who.runs(task_set))) for task_set in sets]
+
+
+def column(env: str, options: argparse.Namespace) -> dict[tuple[str, str], str]:
+    """Return two cells for everything that was changed and is trained: the score, and what it is above the base."""
+    sets = task_sets(env, SPLIT, options.tasks, SEED, {}, Cache())
+    files = {
+        (variation.name, variation.value): [one.out / POLICY for one in variation.trainings(env, options) if one.done]
+        for variation in VARIATIONS
+    }
+    of_base = files[BASE, VARIATIONS[0].value]
+    found = {key: values(policies(AGENT, of_one), sets) for key, of_one in files.items() if of_one}
+    if of_base:
+        found |= {("masked", mask): values(ablation(mask, mask, of_base), sets) for mask in MASKS}
+    base = found.get((BASE, VARIATIONS[0].value))
+    return {key: f"{mean(of_one)} | {_above(of_one, base)}" for key, of_one in found.items()}
+
+
+def _above(ours: Values, base: Values | None) -> str:
+    return "" if base is None or ours is base else str(Mean(*paired_interval(ours, base)))
+
+
+def page(options: argparse.Namespace) -> str:
+    """Return the page."""
+    columns = [column(env, options) for env in ENVS]
+    keys = [*((variation.name, variation.value) for variation in VARIATIONS), *(("masked", mask) for mask in MASKS)]
+    return "\n".join([*_introduction(options), *_table(keys, columns), FINDINGS])
+
+
+def _introduction(options: argparse.Namespace) -> Iterator[str]:
+    yield INTRODUCTION.format(steps=options.steps, seeds=len(options.seeds), tasks=options.tasks)
+    if options.hyperparams:
+        yield f"All with `--hyperparams {' '.join(options.hyperparams)}`."
+        yield ""
+
+
+def _table(keys: Sequence[tuple[str, str]], columns: Sequence[dict[tuple[str, str], str]]) -> Iterator[str]:
+    names = [env.split("/")[-1] for env in ENVS]
+    yield f"| what | value | {' | '.join(f'{name} | above the base' for name in names)} |"
+    yield "|---|---|" + "---|---|" * len(names)
+    for key in keys:
+        if any(key in of_env for of_env in columns):
+            yield f"| {' | '.join([*key, *(of_env.get(key, ' | ') for of_env in columns)])} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, print and write the page; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=[*NAMES, NONE], default=NAMES, metavar="NAME", help=", ".join(NAMES)
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of the environment")
+    parser.add_argument("--hyperparams", nargs="+", default=[], help="name:value, of all trainings")
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--tasks", type=int, default=256, help="of each family")
+    parser.add_argument("--out", type=Path, default=Path("docs/learning.md"))
+    options = parser.parse_args(arguments)
+    return run(lambda: write(options))
+
+
+def write(options: argparse.Namespace) -> None:
+    """Train what is asked for and write the page on all that is there."""
+    check_writable(options.out)
+    chosen = [variation for variation in VARIATIONS if variation.name in options.only]
+    run_all([one for variation in chosen for env in ENVS for one in variation.trainings(env, options)], options.jobs)
+    text = page(options)
+    options.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

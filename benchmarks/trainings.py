@@ -1,0 +1,93 @@
+"""Trainings as commands: those that are through are skipped, those that were cut are resumed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+TRAIN, SCHEDULES = "agents.train", "agents.schedules"
+CHECKPOINTS, POLICY, RUN = "checkpoints", "policy.safetensors", "run.json"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of ``python -m agents.train`` or ``agents.schedules``.
+
+    Args:
+        out: folder of the run.
+        arguments: of the command, but for ``--out``, ``--steps`` and ``--resume``.
+        steps: of the environment, or of the optimiser.
+        module: which of the two.
+    """
+
+    out: Path
+    arguments: tuple[str, ...]
+    steps: int
+    module: str = TRAIN
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is through."""
+        if self.module == SCHEDULES:
+            return (self.out / POLICY).exists()
+        return self.reached >= self.steps
+
+    @property
+    def reached(self) -> int:
+        """The environment steps of the last checkpoint; -1 if there is none."""
+        if not (self.out / RUN).exists():
+            return -1
+        return max((int(path.stem) for path in (self.out / CHECKPOINTS).glob("*.zip")), default=-1)
+
+    @property
+    def command(self) -> list[str]:
+        """The command that begins the run, or goes on with it."""
+        resume = ["--resume"] if self.module == TRAIN and self.reached >= 0 else []
+        return ["-m", self.module, *self.arguments, "--steps", str(self.steps), "--out", str(self.out), *resume]
+
+
+def arguments(
+    env: str, env_kwargs: Sequence[str] = (), hyperparams: Sequence[str] = (), *, algo: str = "ppo", seed: int = 0
+) -> tuple[str, ...]:
+    """Return what ``python -m agents.train`` is told."""
+    told = ["--env", env, "--algo", algo, "--seed", str(seed)]
+    for name, values in (("--env-kwargs", env_kwargs), ("--hyperparams", hyperparams)):
+        told += [name, *values] if values else []
+    return tuple(told)
+
+
+def run_all(trainings: Sequence[Training], jobs: int) -> None:
+    """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
+
+    Raises:
+        ValueError: some failed, after all the others have been run.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = [name for name in pool.map(_run, trainings) if name]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")
+
+
+def _run(training: Training) -> str:
+    """Run a training and return nothing, or where to read why it failed."""
+    if training.done:
+        print(f"done before: {training.out}", flush=True)
+        return ""
+    print(f"python {shlex.join(training.command)}", flush=True)
+    log = training.out / LOG
+    training.out.mkdir(parents=True, exist_ok=True)
+    if training.module == SCHEDULES and (training.out / RUN).exists():
+        (training.out / RUN).unlink()  # it has no checkpoints, and begins again
+    with log.open("a") as file:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *training.command]
+        status = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+    print(f"{'done' if status == 0 else f'failed ({status})'}: {training.out}", flush=True)
+    return "" if status == 0 else str(log)

@@ -1,0 +1,118 @@
+"""Shipping a policy: which run is chosen, what its file says, its card, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("tyro")
+pytest.importorskip("agents")
+
+from agents import ship
+from agents.cards import CARDS, card
+from agents.training import POLICY, RUN
+from metalearn_env.policy import SHIPPED, Policy, load
+from metalearn_env.scoring import task_sets
+from metalearn_env.scoring.contenders import contender
+from metalearn_env.scoring.table import score
+
+ENV = "MetaLearn/LinearRegression-v0"
+OPTIONS = {"dimension": [4, 8], "horizon": 8}
+
+
+def run(folder: Path, seed: int, validation_iqm: float, **header: Any) -> Path:
+    """Leave what a run leaves."""
+    folder.mkdir()
+    policy = Policy.untrained(history=2, seed=seed)
+    says = {
+        "env": ENV,
+        "env_kwargs": {**OPTIONS, "history": 2},
+        "algorithm": "ppo",
+        "hyperparameters": {"gamma": 1.0},
+        "seed": seed,
+        "command": f"python -m agents.train --seed {seed}",
+        "date": "2030-01-01",
+        "versions": {"metalearn_env": "0"},
+        "validation_iqm": validation_iqm,
+        "steps": 1000,
+        "activation": "tanh",
+        "output": "clip",
+    }
+    replace(policy, header={**policy.header, **says, **header}).save(folder / POLICY)
+    (folder / RUN).write_text(json.dumps({"validation_tasks": 16, "wall_seconds": 90.0}))
+    return folder
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> ship.Args:
+    folders = tuple(run(tmp_path / f"seed-{seed}", seed, iqm) for seed, iqm in enumerate((0.1, 0.3, 0.2)))
+    return ship.Args("stand-in", folders, tmp_path / "policies", tmp_path / "cards", tasks=16)
+
+
+def test_the_best_on_validation_tasks_is_shipped_with_its_test_score(args: ship.Args) -> None:
+    ship.main(args)
+    file = args.policies / "stand-in.safetensors"
+    header = load(file).header
+    assert (header["seed"], header["wall_seconds"]) == (1, 90.0)
+    assert header["chosen_from"] == [[0, 0.1], [1, 0.3], [2, 0.2]]
+    (row,) = score(task_sets(ENV, "test", 16, 0, OPTIONS), [contender(str(file))])["rows"]
+    assert {name: header["test"][name] for name in ("iqm", "low", "high")} == pytest.approx(
+        {name: row[name] for name in ("iqm", "low", "high")}, abs=1e-4
+    )
+    assert header["test"]["command"] == (
+        f"python -m metalearn_env score --env {ENV} --env-kwargs 'dimension:[4, 8]' horizon:8 --tasks 16 "
+        "--controllers stand-in"
+    )
+    (table,) = header["scores"]
+    assert {"tuned-constant", "best-rule-per-task", "stand-in"} <= {line["controller"] for line in table["rows"]}
+    text = (args.cards / "stand-in.md").read_text()
+    assert text == card("stand-in", load(file))
+    assert f"{header['test']['iqm']:.3f}" in text
+    assert "python -m agents.train --seed 1" in text
+
+
+def test_test_tasks_have_no_say_in_the_choice(args: ship.Args, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ship, "task_sets", lambda *_: pytest.fail("tasks were drawn"))
+    assert ship.chosen(args.runs)[0] == args.runs[1]
+
+
+@pytest.mark.parametrize("name", ["", "Mixture", "a/b", "a..b", "-a", "a\n"])
+def test_odd_names_are_refused(args: ship.Args, name: str) -> None:
+    with pytest.raises(ValueError, match="a name is of small letters"):
+        ship.main(replace(args, name=name))
+    assert not args.policies.exists()
+
+
+def test_a_policy_is_replaced_on_demand_alone(args: ship.Args) -> None:
+    args.policies.mkdir()
+    file = args.policies / "stand-in.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="--replace"):
+        ship.main(args)
+    assert file.read_bytes() == b""
+    ship.main(replace(args, replace=True))
+    assert load(file).header["seed"] == 1
+
+
+def test_runs_of_other_tasks_are_not_compared(args: ship.Args, tmp_path: Path) -> None:
+    other = run(tmp_path / "other", 9, 0.9, env_kwargs={"dimension": [4, 9]})
+    with pytest.raises(ValueError, match="other tasks"):
+        ship.main(replace(args, runs=(*args.runs, other)))
+    with pytest.raises(FileNotFoundError, match="no-run"):
+        ship.main(replace(args, runs=(*args.runs, tmp_path / "no-run")))
+    assert not args.policies.exists()
+
+
+def test_runs_with_other_options_of_agents_are_compared(args: ship.Args, tmp_path: Path) -> None:
+    other = run(tmp_path / "other", 9, 0.9, env_kwargs={**OPTIONS, "history": 2, "reward": "linear"})
+    assert ship.chosen((*args.runs, other))[0] == other
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
+def test_cards_say_what_policies_say(path: Path) -> None:
+    assert (CARDS / f"{path.stem}.md").read_text() == card(path.stem, load(path))
