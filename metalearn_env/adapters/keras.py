@@ -97,7 +97,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.step_sizes, self.losses, self._loss = [], [], None
         self._stepper: Stepper | None = None
         self._earlier: Tensors | None = None  # the variables before the last step
-        self._before: Tensors | None = None  # its direction
+        self._before: torch.Tensor | None = None  # its direction, flat
         self._last, self._begin_at = 1.0, math.inf
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
         self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
@@ -119,21 +119,22 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._loss is None:
             raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
         loss, self._loss = float(self._loss), None
-        here = [variable.value.detach().clone() for variable in variables]
+        values = [variable.value.data for variable in variables]
+        here = [value.clone() for value in values]
         first = self.losses[0] if self.losses else loss
         self.losses.append(loss)
         bad = self._fault(loss, first, grads)
         if not bad:
             direction = self._direction(optimizer, grads, variables, here)
-            if not math.isfinite(_inner(direction, direction)):
+            flat = _flat(direction, variables)
+            if not math.isfinite(squared := float(flat @ flat)):
                 bad = "the direction is not finite"
         if bad:
-            return self._retreat(bad, variables, here)
-        step = self._chosen(loss, grads, direction)
-        for variable, value, d in zip(variables, here, direction, strict=True):
-            variable.value.copy_(value + step * d)
+            return self._retreat(bad, values, here)
+        step = self._chosen(loss, squared, grads, variables, flat)
+        torch._foreach_add_(values, direction, alpha=step)
         optimizer.learning_rate = step
-        self._earlier, self._before, self._last = here, direction, step
+        self._earlier, self._before, self._last = here, flat, step
         self.step_sizes.append(step)
 
     def _fault(self, loss: float, first: float, grads: Sequence[Any]) -> str:
@@ -141,7 +142,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         found = ""
         if not -math.inf < loss <= self._explodes_at * first:
             found = f"the loss is {loss:g}"
-        elif not math.isfinite(_inner(grads, grads)):
+        elif not torch.stack(torch._foreach_norm([g for g in grads if g is not None])).isfinite().all():
             found = "the gradient is not finite"
         if found and len(self.losses) == 1:
             self.on_train_end()
@@ -150,31 +151,30 @@ class LearnedStepSize(keras.callbacks.Callback):
 
     def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> Tensors:
         """Return the update that the optimiser makes at a learning rate of 1; the variables are as they were."""
+        values = [variable.value.data for variable in variables]
         optimizer.learning_rate = 1.0
-        for variable in variables:
-            variable.value.zero_()
+        torch._foreach_zero_(values)
         try:
             self._apply(grads, variables)
-            return [variable.value.detach().clone() for variable in variables]
+            return [variable.value.data.clone() for variable in variables]
         finally:
-            for variable, value in zip(variables, here, strict=True):
-                variable.value.copy_(value)
+            torch._foreach_copy_([variable.value.data for variable in variables], here)
 
-    def _chosen(self, loss: float, grads: Sequence[Any], direction: Tensors) -> float:
-        squared = _inner(direction, direction)
+    def _chosen(
+        self, loss: float, squared: float, grads: Sequence[Any], variables: Sequence[Any], flat: torch.Tensor
+    ) -> float:
         if self._stepper is None:
-            slope = -_inner(grads, direction)
+            slope = -float(_flat(grads, variables) @ flat)
             unit = (1.0 - getattr(self.model.optimizer, "momentum", 0.0)) * loss / slope if slope > 0.0 else 0.0
             unit = min(unit if 0.0 < unit < math.inf else 1.0, self._begin_at)
             left = max(1, self._horizon - len(self.step_sizes))
             known = self._descriptor()
             self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
-        return self._stepper.observe(loss, squared, 0.0 if self._before is None else _inner(direction, self._before))
+        return self._stepper.observe(loss, squared, 0.0 if self._before is None else float(flat @ self._before))
 
-    def _retreat(self, why: str, variables: Sequence[Any], here: Tensors) -> None:
+    def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
         """Go back to before the last step, from where a new run begins with smaller ones."""
-        for variable, value in zip(variables, self._earlier or here, strict=True):
-            variable.value.copy_(value)
+        torch._foreach_copy_(values, self._earlier or here)
         began = math.inf if self._stepper is None else self._stepper.unit
         self._begin_at, self._stepper = SHRUNK * min(self._last, began), None
         self._last, self._before, self._earlier = self._begin_at, None, None
@@ -216,7 +216,8 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
             raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
 
 
-def _inner(left: Sequence[Any], right: Sequence[Any]) -> float:
-    """Return the inner product of tensors, in double precision."""
-    pairs = zip(left, right, strict=True)
-    return float(sum((a.double() * b.double()).sum() for a, b in pairs if a is not None and b is not None))
+def _flat(tensors: Sequence[Any], variables: Sequence[Any]) -> torch.Tensor:
+    """Return a tensor for each variable, or zeros where there is None, one after the other in double precision."""
+    pairs = zip(tensors, variables, strict=True)
+    parts = [torch.zeros_like(variable.value) if tensor is None else tensor for tensor, variable in pairs]
+    return torch.cat([part.reshape(-1) for part in parts]).double()
