@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metalearn_env.policy import Policy
+from metalearn_env.policy import SHIPPED, Policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,9 +21,12 @@ EXAMPLES = {
     "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
     "04_cleanrl_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
     "06_sklearn.py": ["stand-in.safetensors"],
+    "05_torch_training.py": ["--steps", "20"],
+    "07_own_model.py": [],
     "08_torchrl.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
 }
 NEEDS = {"08_torchrl.py": "torchrl"}  # what is in none of the extras of the developers
+POLICIES = {"05_torch_training.py": "neural-network", "07_own_model.py": "neural-network"}  # what they load
 
 
 def run(arguments, **options):
@@ -71,10 +74,16 @@ def test_the_installed_package_is_the_one_that_runs(installed):
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_examples_run_outside_the_checkout(name, installed):
+def test_examples_run_outside_the_checkout(name, installed, tmp_path):
     if (needed := NEEDS.get(name)) and not importlib.util.find_spec(needed):
         pytest.skip(f"{needed} is not installed")
-    assert run([ROOT / "examples" / name, *EXAMPLES[name]], **installed)
+    arguments = list(EXAMPLES[name])
+    if (policy := POLICIES.get(name)) and not (SHIPPED / f"{policy}.safetensors").is_file():
+        still = Policy.untrained(history=1, seed=0)
+        layers = (*still.layers[:-1], (0.0 * still.layers[-1][0], still.layers[-1][1] - 0.01))
+        Policy(layers, still.header).save(tmp_path / "stand-in.safetensors")
+        arguments += ["--policy", tmp_path / "stand-in.safetensors"]
+    assert run([ROOT / "examples" / name, *arguments], **installed)
 
 
 @pytest.mark.parametrize("index", range(len(blocks("python"))))
@@ -127,6 +136,7 @@ for action, error, words in (
     (lambda: __import__("metalearn_env.adapters.sb3"), ImportError, "metalearn-env[agents]"),
     (lambda: __import__("metalearn_env.adapters.sklearn"), ImportError, "metalearn-env[data]"),
     (lambda: __import__("metalearn_env.adapters.keras"), ImportError, "metalearn-env[keras]"),
+    (lambda: __import__("metalearn_env.adapters.torch"), ImportError, "pip install torch"),
 ):
     with pytest.raises(error) as caught:
         action()

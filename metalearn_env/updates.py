@@ -1,0 +1,202 @@
+"""The updates of a `torch.optim` optimiser: measured as multiples of its learning rate, made anew with another one.
+
+An update is theta + lr d. The optimiser makes it once, with a learning rate that is not yet the one to be taken, and
+d is what theta has moved by, over it. That learning rate is such that the move is about as large as theta itself, so
+that rounding takes no more from d than from the steps of the optimiser alone, in single precision, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from metalearn_env.networks import torch_itself
+
+NOT_LINEAR = ("LBFGS", "Rprop", "ASGD", "Adafactor")  # what they move by is no multiple of lr
+_STATE = ("accepted", "rates", "ratios", "_scales", "_size", "_norm", "_before", "_earlier", "_move")
+
+
+class Updates:
+    """The updates of one optimiser; four numbers are kept for each parameter.
+
+    Args:
+        optimizer: any of `torch.optim` but those of `NOT_LINEAR`, or another whose updates are multiples of lr.
+
+    Attributes:
+        ratios: learning rates of the parameter groups, over that of the first.
+        rates: those of the last update.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: learning rates that are not above 0, or parameters that are not real.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        torch = self._torch = torch_itself()
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer is a torch.optim.Optimizer, not {type(optimizer).__name__}")
+        if isinstance(
+            optimizer, tuple(getattr(torch.optim, name) for name in NOT_LINEAR if hasattr(torch.optim, name))
+        ):
+            raise TypeError(
+                f"the updates of {type(optimizer).__name__} are no multiples of lr: there is no step to learn"
+            )
+        self.optimizer = optimizer
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        if not all(0.0 < rate < math.inf for rate in self.rates):
+            raise ValueError(f"learning rates of parameter groups are above 0 and finite, not {self.rates}")
+        self.ratios = [rate / self.rates[0] for rate in self.rates]
+        self.parameters = list(self._now())
+        if not all(p.is_floating_point() for p in self.parameters):
+            raise ValueError(f"parameters are real numbers, not {sorted({str(p.dtype) for p in self.parameters})}")
+        dtype, sizes = torch.float32, [p.numel() for p in self.parameters]
+        for p in self.parameters:
+            dtype = torch.promote_types(dtype, p.dtype)
+        self._flat = torch.zeros(4, sum(sizes), dtype=dtype, device=self.parameters[0].device)
+        self._views = [
+            [part.view_as(p) for part, p in zip(row.split(sizes), self.parameters, strict=True)] for row in self._flat
+        ]
+        self._before, self._earlier, self._move = 0, 1, 2  # rows: theta, theta of the update before; newest move (or 3)
+        self.accepted = False  # whether there is an update to be taken back
+        self._scales = [1.0, 1.0]  # the learning rates of the newest move and the one before
+        self._size = self._norm = 0.0  # |theta|, roughly, and the newest |d|
+
+    def check(self) -> None:
+        """Raise ``RuntimeError`` unless parameters and learning rates are those that they are known to be."""
+        now, groups = list(self._now()), self.optimizer.param_groups
+        if len(groups) != len(self.rates) or list(map(id, now)) != list(map(id, self.parameters)):
+            raise RuntimeError("the parameter groups have changed: make a new LearnedStepSize for the optimizer")
+        rates = [float(group["lr"]) for group in groups]
+        if rates != self.rates:
+            raise RuntimeError(f"something else has changed the learning rates from {self.rates} to {rates}")
+        if all(p.grad is None for p in now):
+            raise RuntimeError("no parameter has a gradient: loss.backward() comes before optimizer.step()")
+
+    @property
+    def forgets(self) -> bool:
+        """Whether the optimiser keeps nothing of a gradient, so that undoing its update undoes all of it."""
+        groups = self.optimizer.param_groups
+        return isinstance(self.optimizer, self._torch.optim.SGD) and not any(group["momentum"] for group in groups)
+
+    def gradient_norm(self) -> float:
+        """Return the norm of the gradient; infinity or NaN if it is not finite."""
+        gradients = [_dense(p.grad).reshape(-1) for p in self.parameters if p.grad is not None]
+        return float(self._torch.stack(self._torch._foreach_norm(gradients)).norm())
+
+    def drop(self) -> None:
+        """Leave the optimiser nothing to do."""
+        for p in self.parameters:
+            p.grad = None
+
+    def prepare(self, gradient_norm: float) -> None:
+        """Keep theta, and give the optimiser the learning rate at which it is to move."""
+        torch = self._torch
+        with torch.no_grad():
+            torch.cat([p.reshape(-1) for p in self.parameters], out=self._flat[self._before])
+        scale = self.rates[0]
+        if not self._size:
+            self._size = float(self._flat[self._before].norm())
+            if isinstance(self.optimizer, torch.optim.SGD):
+                self._norm = gradient_norm
+        if self._norm > 0.0 and 0.0 < self._size / self._norm < math.inf:
+            scale = self._size / self._norm
+        self.set(scale)
+        self._scales = [self.rates[0], self._scales[0]]
+        self._move = 5 - self._move
+
+    def measure(self) -> tuple[float, float]:
+        """Return |d|^2, and the inner product of d and the d before, of the update that the optimiser has made."""
+        torch, moves = self._torch, self._views[self._move]
+        with torch.no_grad():
+            for p, start, move in zip(self.parameters, self._views[self._before], moves, strict=True):
+                torch.sub(p, start, out=move)
+            products = torch.mv(self._flat[2:], self._flat[self._move]).tolist()
+        scale, last = self._scales
+        squared, alignment = products[self._move - 2] / scale**2, products[3 - self._move] / (scale * last)
+        if math.isfinite(squared):
+            self._norm = squared**0.5
+        return squared, alignment
+
+    def slope(self) -> float:
+        """Return -g'd."""
+        pairs = zip(self.parameters, self._views[self._move], strict=True)
+        total = sum(float((_dense(p.grad) * move).double().sum()) for p, move in pairs if p.grad is not None)
+        return -total / self._scales[0]
+
+    @property
+    def share(self) -> float:
+        """1 - momentum: of what a gradient moves theta by in the end, what it does at once."""
+        torch, group = self._torch, self.optimizer.param_groups[0]
+        if isinstance(self.optimizer, (torch.optim.SGD, torch.optim.RMSprop)):
+            return 1.0 - float(group["momentum"])
+        return 1.0
+
+    def make(self, rate: float) -> None:
+        """Put theta where the update leads with the learning rate ``rate`` of the first group."""
+        self.set(rate)
+        factor = self.rates[0] / self._scales[0]
+        with self._torch.no_grad():
+            for p, start, move in zip(self.parameters, self._views[self._before], self._views[self._move], strict=True):
+                self._torch.add(start, move, alpha=factor, out=p)
+        self._before, self._earlier, self.accepted = self._earlier, self._before, True
+
+    def undo(self, rate: float) -> None:
+        """Put theta where it was before the update that the optimiser has made, whose averages then begin anew."""
+        self._put(self._before)
+        self._flat[self._move].zero_()
+        self.optimizer.state.clear()
+        self.set(rate)
+
+    def back(self) -> None:
+        """Put theta where it was before the last update that was made anew, if there is one; once."""
+        if self.accepted:
+            self._put(self._earlier)
+        self.accepted = False
+
+    def set(self, rate: float) -> None:
+        """Set the learning rates of the groups, ``rate`` that of the first."""
+        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
+            if isinstance(group["lr"], self._torch.Tensor):
+                group["lr"].fill_(rate * ratio)
+            else:
+                group["lr"] = rate * ratio
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes with time: plain values, and one tensor."""
+        return {"flat": self._flat.clone(), **{name: _copied(getattr(self, name)) for name in _STATE}}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` unless ``state`` is one of an optimiser of as many parameters and groups."""
+        if missing := {"flat", *_STATE} - set(state):
+            raise ValueError(f"the state of updates has {', '.join(sorted(missing))}; it has {sorted(state)}")
+        found, groups = tuple(state["flat"].shape), len(state["ratios"])
+        if found != tuple(self._flat.shape) or groups != len(self.ratios):
+            raise ValueError(
+                f"the state is of {found[-1]} parameters in {groups} groups, not of {self._flat.shape[1]} in "
+                f"{len(self.ratios)}"
+            )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state`, which was checked."""
+        self._flat.copy_(state["flat"])
+        for name in _STATE:
+            setattr(self, name, _copied(state[name]))
+
+    def _now(self) -> Iterator[Any]:
+        for group in self.optimizer.param_groups:
+            yield from group["params"]
+
+    def _put(self, row: int) -> None:
+        with self._torch.no_grad():
+            for p, value in zip(self.parameters, self._views[row], strict=True):
+                p.copy_(value)
+
+
+def _dense(gradient: Any) -> Any:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _copied(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value

@@ -1,0 +1,409 @@
+"""A policy in a training loop of PyTorch: as in the environment, on any optimiser, and whatever goes wrong."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from test_stepper import fixed, tame
+
+from metalearn_env.engine import Engine
+from metalearn_env.families import make_family
+from metalearn_env.policy import Policy
+from metalearn_env.pool import draw_tasks
+from metalearn_env.splits import split_rows
+
+pytest.importorskip("torch")
+
+import torch
+
+from metalearn_env.adapters.torch import LearnedStepSize
+
+HORIZON = 15
+RNG = np.random.default_rng(0)
+POINTS, CLASSES = RNG.normal(size=(60, 5)), np.arange(60) % 3
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.3),
+    "momentum": lambda p: torch.optim.SGD(p, lr=2.0, momentum=0.8),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-3),
+}
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.5),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2, lr_decay=0.1),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=1e-3),
+    "radam": lambda p: torch.optim.RAdam(p, lr=1e-3),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=1e-3),
+    "adadelta": lambda p: torch.optim.Adadelta(p),
+    "tensor lr": lambda p: torch.optim.Adam(p, lr=torch.tensor(1e-3, dtype=torch.float64)),
+}
+
+
+def perceptron() -> Any:
+    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+
+
+def gentle() -> Policy:
+    """Return a policy whose steps change little, and shrink."""
+    policy = tame("relative", "dynamic")
+    weight, _ = policy.layers[-1]
+    return Policy((*policy.layers[:-1], (0.02 * weight, np.full(1, -0.01, np.float32))), policy.header)
+
+
+class Loop:
+    """A training loop like anyone's, on full batches of a fixed problem."""
+
+    def __init__(self, policy: Policy, make: Any = OPTIMIZERS["sgd"], dtype: Any = torch.float32, **options: Any):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.model = perceptron().to(dtype)
+        self.x, self.y = torch.tensor(POINTS, dtype=dtype), torch.tensor(CLASSES)
+        self.optimizer = make(self.model.parameters())
+        self.scheduler = LearnedStepSize(self.optimizer, policy, **options)
+        self.rates: list[float] = []
+
+    def loss(self) -> Any:
+        loss = torch.nn.functional.cross_entropy(self.model(self.x), self.y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        return loss
+
+    def run(self, steps: int, times: float = 1.0) -> Loop:
+        for _ in range(steps):
+            self.scheduler.step(times * self.loss())
+            self.optimizer.step()
+            self.rates += self.scheduler.get_last_lr()[:1]
+        return self
+
+    def theta(self) -> Any:
+        return torch.nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
+
+
+# The same steps as in the environment
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("action", "strategy"), [("relative", "dynamic"), ("discrete", "random")])
+def test_steps_are_those_of_the_environment(optimizer: str, action: str, strategy: str) -> None:
+    options: dict[str, Any] = {"momentum": 0.8} if optimizer == "momentum" else {}
+    family = make_family(
+        "NeuralNetwork",
+        module=perceptron,
+        dataset=(POINTS, CLASSES),
+        optimizer=optimizer,
+        precision="float64",
+        batch_size=4,
+        scale=0,
+        **options,
+    )
+    policy = tame(action, strategy)
+    engine = Engine.start(family, draw_tasks(family, seed=1, n=1, horizon=HORIZON), HORIZON)
+    task, inside = engine.task, []
+    for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
+        inside.append(float(step[0]))
+        engine.advance(step)
+    model = perceptron().double()
+    torch.nn.utils.vector_to_parameters(torch.tensor(task.first[0]), model.parameters())
+    learner = OPTIMIZERS[optimizer](model.parameters())
+    scheduler = LearnedStepSize(learner, policy, HORIZON, batch_size=4)
+    data, chosen = POINTS[split_rows(60, "train")][task.rows[0]], []
+    for t in range(HORIZON):
+        which = task.batches[0, t]
+        loss = torch.nn.functional.cross_entropy(model(torch.tensor(data[which])), torch.tensor(task.targets[0, which]))
+        learner.zero_grad()
+        loss.backward()
+        scheduler.step(loss)
+        learner.step()
+        chosen += scheduler.get_last_lr()
+    assert np.allclose(chosen, inside, rtol=1e-6, atol=0.0)
+    assert len(set(inside)) > HORIZON / 3
+    theta = torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+    assert np.allclose(theta, engine.theta[0, : len(theta)], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), *OTHERS.values()], ids=[*OPTIMIZERS, *OTHERS])
+def test_an_update_is_the_optimisers_own_with_the_lr_that_is_told(make: Any) -> None:
+    loop = Loop(tame("relative", "dynamic"), make, torch.float64, horizon=10)
+    twin = Loop(fixed(0.0), make, torch.float64)
+    twin.scheduler.detach()
+    for _ in range(10):
+        twin.model.load_state_dict(loop.model.state_dict())
+        loop.run(1)
+        twin.loss()
+        for group, rate in zip(twin.optimizer.param_groups, loop.scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+        twin.optimizer.step()
+        assert torch.allclose(loop.theta(), twin.theta(), rtol=1e-6, atol=1e-9)
+    assert len(set(loop.rates)) == 10
+
+
+def test_single_precision_takes_the_same_steps() -> None:
+    """Also where the learning rate given is so small that no parameter would move."""
+    policy = tame("relative", "dynamic")
+    exact = Loop(policy, dtype=torch.float64, horizon=10).run(10)
+    small = Loop(policy, lambda p: torch.optim.SGD(p, lr=1e-12), horizon=10).run(10)
+    assert small.rates == pytest.approx(exact.rates, rel=1e-3)
+
+
+def test_groups_keep_their_ratios() -> None:
+    def two_groups(parameters: Any) -> Any:
+        first, *others = parameters
+        return torch.optim.SGD([{"params": [first], "lr": 0.2}, {"params": others, "lr": 0.05}])
+
+    loop = Loop(tame("relative", "dynamic"), two_groups, horizon=5)
+    assert loop.scheduler.get_last_lr() == [0.2, 0.05]
+    for _ in range(5):
+        loop.run(1)
+        first, second = loop.scheduler.get_last_lr()
+        assert first == loop.optimizer.param_groups[0]["lr"]
+        assert first / second == pytest.approx(4.0)
+
+
+def test_what_the_policy_is_told_of_the_model_can_be_corrected() -> None:
+    policy = tame("relative", "dynamic")
+    plain, same = Loop(policy).run(3), Loop(policy, descriptor={"log10_classes": math.log10(3)}).run(3)
+    other = Loop(policy, descriptor={"relu": 1.0}).run(3)
+    assert plain.rates == same.rates != other.rates
+    assert plain.rates != Loop(policy, batch_size=1).run(3).rates
+
+
+# Horizons
+
+
+def test_an_unknown_horizon_is_doubled_when_it_has_passed() -> None:
+    policy = gentle()
+    unknown, fifty, hundred = (Loop(policy, horizon=horizon) for horizon in (None, 50, 100))
+    assert unknown.run(50).rates == fifty.run(50).rates != hundred.run(50).rates
+    unknown.run(60)
+    assert all(math.isfinite(rate) for rate in unknown.rates)
+
+
+def test_beyond_the_horizon_steps_stay() -> None:
+    loop = Loop(tame("relative", "dynamic"), horizon=4).run(4)
+    with pytest.warns(RuntimeWarning, match="horizon of 4 updates has passed"):
+        loop.run(1)
+    loop.run(2)
+    assert loop.rates[3:] == [loop.rates[3]] * 4
+    assert len(set(loop.rates)) == 4
+
+
+# The guard
+
+
+@pytest.mark.parametrize("make", [OPTIMIZERS["momentum"], OPTIMIZERS["adam"]])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e9])
+def test_the_guard_goes_back_and_shrinks(make: Any, bad: float) -> None:
+    loop = Loop(fixed(0.0), make).run(3)
+    before = loop.theta()
+    loop.run(1)
+    state = {key: value.clone() for key, value in flat(loop.optimizer.state_dict()["state"])}
+    with pytest.warns(RuntimeWarning, match="update 4: the loss is .*; back to before the last step"):
+        loop.run(1, times=bad)
+    assert torch.equal(loop.theta(), before)
+    assert all(torch.equal(state[key], value) for key, value in flat(loop.optimizer.state_dict()["state"]))
+    assert loop.run(5).rates[-5] <= 0.1 * loop.rates[3] * (1 + 1e-12)
+
+
+def flat(state: Any) -> list[tuple[Any, Any]]:
+    return [((p, name), value) for p, of_p in state.items() for name, value in of_p.items() if value is not None]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_gradients_that_are_not_finite_are_left_out(make: Any) -> None:
+    loop = Loop(fixed(0.0), make).run(2)
+    before = loop.theta()
+    loop.run(1)
+    loop.scheduler.step(loop.loss())
+    loop.model[0].weight.grad[0, 0] = math.nan
+    with pytest.warns(RuntimeWarning, match="the (gradient|update) is not finite"):
+        loop.optimizer.step()
+    assert torch.equal(loop.theta(), before)
+    assert loop.run(3).theta().isfinite().all()
+    assert all(value.isfinite().all() for _, value in flat(loop.optimizer.state_dict()["state"]))
+
+
+def test_a_run_that_explodes_is_brought_back() -> None:
+    """Steps that grow a hundredfold each time, for ever."""
+    loop = Loop(fixed(1.0), explodes_at=50.0)
+    first = loop.loss().item()
+    with pytest.warns(RuntimeWarning, match="on with steps of"):
+        loop.run(40)
+    assert loop.theta().isfinite().all()
+    assert loop.loss().item() < 50.0 * first
+
+
+def test_the_guard_keeps_at_it() -> None:
+    loop = Loop(fixed(0.0)).run(2)
+    with pytest.warns(RuntimeWarning, match="update 2"):
+        loop.run(1, times=math.nan)
+    before = loop.theta()
+    with pytest.warns(RuntimeWarning, match="update 3"):
+        loop.run(1, times=math.nan)
+    assert torch.equal(loop.theta(), before)
+    assert not torch.equal(loop.run(1).theta(), before)
+
+
+# Saved runs
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.filterwarnings("ignore:update 3")
+def test_what_is_saved_goes_on_bit_for_bit(make: Any, guarded: bool) -> None:
+    policy = tame("relative", "random")
+    loop = Loop(policy, make, horizon=12).run(3)
+    loop.run(1, times=math.nan if guarded else 1.0)
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in (loop.model, loop.optimizer, loop.scheduler)], file)
+    again = Loop(policy, make)
+    for part, state in zip(
+        (again.model, again.optimizer, again.scheduler),
+        torch.load(io.BytesIO(file.getvalue()), weights_only=True),
+        strict=True,
+    ):
+        part.load_state_dict(state)
+    assert again.scheduler.get_last_lr() == loop.scheduler.get_last_lr()
+    assert again.run(8).rates == loop.run(8).rates[4:]
+    assert torch.equal(again.theta(), loop.theta())
+    with pytest.warns(RuntimeWarning, match="update 12"):
+        again.run(1, times=math.nan)
+    with pytest.warns(RuntimeWarning, match="update 12"):
+        loop.run(1, times=math.nan)
+    assert torch.equal(again.theta(), loop.theta())
+
+
+def test_a_state_of_something_else_is_refused() -> None:
+    loop = Loop(tame("relative", "dynamic")).run(2)
+    state, rates = loop.scheduler.state_dict(), loop.scheduler.get_last_lr()
+    other = LearnedStepSize(torch.optim.SGD(torch.nn.Linear(5, 7).parameters(), lr=1.0), fixed(0.0))
+    for wrong, words in (
+        ({"t": 3}, "the state has .*updates"),
+        (other.state_dict(), "the state is of 42 parameters in 1 groups, not of 66"),
+        (Loop(fixed(0.0)).run(1).scheduler.state_dict(), "was trained on the features"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            loop.scheduler.load_state_dict(wrong)
+    assert (loop.scheduler.t, loop.scheduler.get_last_lr()) == (2, rates)
+    loop.scheduler.load_state_dict(state)
+    loop.scheduler.step(loop.loss())
+    with pytest.raises(RuntimeError, match="a state is taken after"):
+        loop.scheduler.state_dict()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "Rprop", "ASGD"])
+def test_optimisers_without_a_step_are_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"the updates of {name} are no multiples of lr"):
+        LearnedStepSize(getattr(torch.optim, name)(perceptron().parameters()), fixed(0.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"horizon": 0}, ValueError, "horizon is a whole number"),
+        ({"batch_size": 0}, ValueError, "batch_size is a whole number"),
+        ({"explodes_at": 1.0}, ValueError, "explodes_at is a number above 1"),
+        ({"descriptor": {"width": 3.0}}, ValueError, "descriptor has the names log10_dimension.*not 'width'"),
+        ({"descriptor": {"relu": math.nan}}, ValueError, "descriptor is of at most 8 finite numbers"),
+        ({"policy": "no-such-policy"}, FileNotFoundError, "neither a file nor a shipped policy"),
+        ({"policy": 3}, TypeError, "policy is a Policy"),
+        ({"policy": Policy(fixed(0.0).layers, {**fixed(0.0).header, "history": 2})}, ValueError, "trained on the feat"),
+        ({"optimizer": 3}, TypeError, "optimizer is a torch.optim.Optimizer"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    optimizer = torch.optim.SGD(perceptron().parameters(), lr=0.1)
+    with pytest.raises(error, match=words):
+        LearnedStepSize(**{"optimizer": optimizer, "policy": fixed(0.0), **options})
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_a_learning_rate_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="learning rates of parameter groups are above 0"):
+        LearnedStepSize(torch.optim.SGD(perceptron().parameters(), lr=0.0), fixed(0.0))
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 0.0, -1.0])
+def test_a_run_that_begins_badly_is_refused(loss: float) -> None:
+    loop = Loop(fixed(0.0))
+    before = loop.theta()
+    with pytest.raises(ValueError, match="the first loss is above 0 and finite"):
+        loop.run(1, times=loss)
+    assert torch.equal(loop.theta(), before)
+    loop.run(1)
+
+
+def without_gradient(loop: Loop) -> None:
+    loop.scheduler.step(1.0)
+    loop.optimizer.zero_grad()
+
+
+def first_gradient(loop: Loop) -> None:
+    loop.scheduler.step(loop.loss())
+    loop.model[0].bias.grad[:] = math.inf
+
+
+def changed_rate(loop: Loop) -> None:
+    loop.scheduler.step(loop.loss())
+    loop.optimizer.param_groups[0]["lr"] = 7.0
+
+
+def new_group(loop: Loop) -> None:
+    loop.scheduler.step(loop.loss())
+    loop.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
+
+
+def new_parameter(loop: Loop) -> None:
+    loop.scheduler.step(loop.loss())
+    loop.optimizer.param_groups[0]["params"][0] = torch.nn.Parameter(torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "words"),
+    [
+        (lambda loop: loop.loss(), RuntimeError, r"step\(loss\) comes between loss.backward\(\) and optimizer.step"),
+        (without_gradient, RuntimeError, "no parameter has a gradient"),
+        (first_gradient, ValueError, "the first gradient is finite"),
+        (changed_rate, RuntimeError, r"something else has changed the learning rates from \[0.3\] to \[7.0\]"),
+        (new_group, RuntimeError, "parameter groups have changed"),
+        (new_parameter, RuntimeError, "parameter groups have changed"),
+    ],
+)
+def test_a_loop_that_cannot_go_on_is_an_error_before_anything_moves(prepare: Any, error: Any, words: str) -> None:
+    loop = Loop(fixed(0.0))
+    prepare(loop)
+    before = loop.theta()
+    with pytest.raises(error, match=words):
+        loop.optimizer.step()
+    assert torch.equal(loop.theta(), before)
+    assert not loop.optimizer.state
+
+
+def test_closures_are_refused() -> None:
+    loop = Loop(fixed(0.0))
+    loop.scheduler.step(loop.loss())
+    with pytest.raises(RuntimeError, match="takes no closure"):
+        loop.optimizer.step(loop.loss)
+
+
+def test_parameters_without_a_gradient_stay() -> None:
+    loop = Loop(tame("relative", "dynamic"))
+    loop.model[0].weight.requires_grad_(False)
+    before = loop.model[0].weight.clone()
+    loop.run(3)
+    assert torch.equal(loop.model[0].weight, before)
+    assert len(set(loop.rates)) == 3
+
+
+def test_the_loss_falls() -> None:
+    loop = Loop(fixed(-0.02), OPTIMIZERS["momentum"], horizon=30)
+    first = loop.loss().item()
+    assert loop.run(30).loss().item() < 0.8 * first
