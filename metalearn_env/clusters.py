@@ -88,8 +88,7 @@ class Source(abc.ABC):
         points *= sizes.unit[:, None, None]
         points, present = lifted(points), np.arange(most) < sizes.clusters[:, None]
         barrier = np.where(present, 0.0, BARRIER)
-        squared = points[:, :, -1]
-        norm, scatter = np.sqrt(squared).mean(axis=1), squared.mean(axis=1)
+        scatter = points[:, :, -1].mean(axis=1)
         first, optimum = np.zeros((2, n, most, points.shape[2] - 2))
         for k in np.unique(sizes.clusters):
             (alike,) = np.nonzero(sizes.clusters == k)
@@ -99,13 +98,6 @@ class Source(abc.ABC):
                     points[each], scatter[each], sizes.starts[each, :, :k]
                 )
         best, begun = (distortion(distances(points, centres, barrier, scatter)[1]) for centres in (optimum, first))
-        descriptor = [
-            np.log10(sizes.clusters),
-            np.log10(sizes.dimension),
-            np.log10(self.points / sizes.clusters),
-            np.full(n, 1.0 / self.batch_size if self.batch_size else 0.0),
-            np.sqrt(np.maximum(scatter / np.maximum(norm**2, TINY) - 1.0, 0.0)),
-        ]
         return ClusteringTask(
             points=points,
             barrier=barrier,
@@ -113,7 +105,7 @@ class Source(abc.ABC):
             optimum=optimum.reshape(n, -1),
             minimum=np.minimum(best, begun - LEAST_GAP * scatter),
             scatter=scatter,
-            descriptor=np.stack(descriptor, axis=1),
+            descriptor=describe(points, sizes.clusters, sizes.dimension, self.batch_size),
             batches=sizes.batches,
         )
 
@@ -134,6 +126,20 @@ class Source(abc.ABC):
 
 def _sizes(draw: Any) -> Sizes:
     return Sizes(*draw[: len(Sizes._fields)])
+
+
+def describe(points: Array, clusters: Integers, dimension: Integers, batch_size: int) -> Array:
+    """Return the descriptors, (n, 5), of problems of lifted points (n, m, d + 2) whose mean is zero; see `Source`."""
+    squared = points[:, :, -1]
+    norm, scatter = np.sqrt(squared).mean(axis=1), squared.mean(axis=1)
+    descriptor = [
+        np.log10(clusters),
+        np.log10(dimension),
+        np.log10(points.shape[1] / clusters),
+        np.full(len(points), 1.0 / batch_size if batch_size else 0.0),
+        np.sqrt(np.maximum(scatter / np.maximum(norm**2, TINY) - 1.0, 0.0)),
+    ]
+    return np.stack(descriptor, axis=1)
 
 
 class MixtureDraw(NamedTuple):

@@ -79,11 +79,15 @@ class Design(abc.ABC):
     def _task(
         self, problem: LeastSquares, dimension: Integers, examples: Integers, inputs: Array, targets: Array
     ) -> RegressionTask:
-        inverse_batch = np.full(len(dimension), 1.0 / self.batch_size if self.batch_size else 0.0)
         # a learner that sees minibatches does not know the spectrum of its inputs
         flatness = np.zeros(len(dimension)) if self.batch_size else spectral_flatness(problem, dimension)
-        descriptor = [np.log10(dimension), np.log10(examples / dimension), inverse_batch, flatness]
-        return RegressionTask(*problem, np.stack(descriptor, axis=1), inputs, targets)
+        return RegressionTask(*problem, describe(dimension, examples, self.batch_size, flatness), inputs, targets)
+
+
+def describe(dimension: Integers, examples: Integers, batch_size: int, flatness: Array) -> Array:
+    """Return the descriptors, (n, 4), of problems whose flatness is 0 where it is not known; see `Design`."""
+    inverse_batch = np.full(len(dimension), 1.0 / batch_size if batch_size else 0.0)
+    return np.stack([np.log10(dimension), np.log10(examples / dimension), inverse_batch, flatness], axis=1)
 
 
 class SyntheticDraw(NamedTuple):

@@ -144,6 +144,11 @@ class TaskFamily(abc.ABC, Generic[TaskT]):
                 raise ValueError(f"{reason} leaves no choice of {option}: {getattr(self, option)!r} cannot be honoured")
 
 
+def ratio_or_one(numerator: Array, denominator: Array) -> Array:
+    """Return numerator / denominator, and 1 where the denominator is none above zero, (n,)."""
+    return np.divide(numerator, denominator, out=np.ones_like(denominator), where=denominator > TINY)
+
+
 def _plain(value: Any) -> Any:
     """Return a list as the tuple that it was before it went through JSON."""
     return tuple(value) if isinstance(value, list) else value

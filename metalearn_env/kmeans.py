@@ -97,6 +97,20 @@ def displacement(points: Array, own: Array, centres: Array) -> Array:
     return np.divide(offset, np.maximum(total, ONE), out=offset)
 
 
+def step(points: Array, theta: Array, barrier: Array, scatter: Array) -> tuple[Array, Array]:
+    """Return the distortion of points, (n,), and how far the means of what the centres own are away, (n, k * d).
+
+    Args:
+        points: (n, m, d + 2) lifted; those that are seen.
+        theta: (n, k * d) the centres.
+        barrier, scatter: see `distances`.
+    """
+    centres = theta.reshape(*barrier.shape, -1)
+    distance, nearest = distances(points, centres, barrier, scatter)
+    direction = displacement(points, ownership(distance, nearest), centres)
+    return distortion(nearest), direction.reshape(theta.shape)
+
+
 def lloyd(points: Array, centres: Array, barrier: Array, scatter: Array, weights: Array | None = None) -> Array:
     """Return the centres, (n, k, d), that Lloyd's algorithm converges to.
 

@@ -94,21 +94,26 @@ class Source(abc.ABC):
             penalty=sizes.penalty,
         )
         optimum = newton(problem)
-        descriptor = [
-            np.log10(sizes.classes),
-            np.log10(sizes.dimension),
-            np.log10(self.examples / (sizes.classes * (sizes.dimension + 1))),
-            np.full(n, 1.0 / self.batch_size if self.batch_size else 0.0),
-            np.log10(sizes.penalty),
-        ]
         return ClassificationTask(
             *problem,
             objective=sizes.objective,
             optimum=optimum.reshape(n, -1),
             minimum=sizes.objective * loss_of(problem, optimum),
-            descriptor=np.stack(descriptor, axis=1),
+            descriptor=describe(sizes.classes, sizes.dimension, self.examples, self.batch_size, sizes.penalty),
             batches=sizes.batches,
         )
+
+
+def describe(classes: Integers, dimension: Integers, examples: int, batch_size: int, penalty: Array) -> Array:
+    """Return the descriptors, (n, 5), of problems of so many examples; see `Source`."""
+    descriptor = [
+        np.log10(classes),
+        np.log10(dimension),
+        np.log10(examples / (classes * (dimension + 1))),
+        np.full(len(penalty), 1.0 / batch_size if batch_size else 0.0),
+        np.log10(penalty),
+    ]
+    return np.stack(descriptor, axis=1)
 
 
 class TeacherDraw(NamedTuple):

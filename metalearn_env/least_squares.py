@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.family import TINY, Array
+from metalearn_env.family import HALF, TINY, Array
 
 
 class Factor(Protocol):
@@ -56,6 +56,13 @@ def transposed_product(factor: Factor, vector: Array) -> Array:
     all_but_first = result[:, 1:]
     all_but_first += factor.superdiagonal * vector[:, :-1]
     return result
+
+
+def of_examples(inputs: Array, targets: Array, theta: Array) -> tuple[Array, Array]:
+    """Return the loss |X theta - y|^2 / 2b, (n,), of b examples (n, b, p), and its negative gradient, (n, p)."""
+    error = targets - np.vecdot(inputs, theta[:, None, :])
+    examples = targets.shape[1]
+    return HALF * np.vecdot(error, error) / examples, np.einsum("nb,nbp->np", error, inputs) / examples
 
 
 def spectral_flatness(factor: Factor, dimension: NDArray[np.int64]) -> Array:

@@ -37,7 +37,7 @@ OUTPUTS = ("clip", "tanh")
 Floats = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Policy:
     """A multilayer perceptron, from a flat observation to an action.
 
@@ -62,6 +62,10 @@ class Policy:
             for into, out in pairwise(sizes)
         )
         return cls(layers, {"history": history, "action": "relative", "strategy": "dynamic", "feature_names": names})
+
+    def __repr__(self) -> str:
+        widths = " -> ".join(str(len(bias)) for _, bias in self.layers)
+        return f"Policy({len(self.header['feature_names'])} -> {widths}, {self.header['action']})"
 
     def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Return the most likely action for each of n flat observations: (n, size), or (n,) if discrete with one part.

@@ -139,9 +139,14 @@ class ProcessLaw(abc.ABC):
         return 1.0 - log_uniform(position, 1.0 - low, 1.0 - high)
 
     def _descriptor(self, states: Integers, actions: Integers, discount: Array, epsilon: Array) -> Array:
-        synchronous = np.full(len(discount), float(self.epsilon is None))
-        columns = [np.log10(states), np.log10(actions), -np.log10(1.0 - discount), synchronous, epsilon]
-        return np.stack(columns, axis=1)
+        return describe(states, actions, discount, epsilon, synchronous=self.epsilon is None)
+
+
+def describe(states: Integers, actions: Integers, discount: Array, epsilon: Array, *, synchronous: bool) -> Array:
+    """Return the descriptors, (n, 5), of processes; epsilon is 0 where there are no trajectories."""
+    known = np.full(len(discount), float(synchronous))
+    columns = [np.log10(states), np.log10(actions), -np.log10(1.0 - discount), known, epsilon]
+    return np.stack(columns, axis=1)
 
 
 def random_bytes(rng: np.random.Generator, *shape: int) -> Bytes:

@@ -59,8 +59,8 @@ FLOORS = {
     ),
     **dict.fromkeys(["network_tasks"], 4),
     **dict.fromkeys(["families", "policy"], 5),
-    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper"], 6),
-    **dict.fromkeys(["session", *(f"rules.{name}" for name in TOLD)], 7),
+    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper", "model_descriptor"], 6),
+    **dict.fromkeys(["session", "whole_data", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),
     **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),
     **dict.fromkeys(["scoring", "scoring.controls", "scoring.measures"], 10),
@@ -84,7 +84,7 @@ GYMNASIUM = {
     "",
     "__main__",
 }
-HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm"}
+HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "sklearn", "scipy", "pandas", "tqdm", "keras"}
 
 Import = tuple[str, bool]  # of a module or of a name in it; whether it happens when the module is imported
 

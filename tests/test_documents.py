@@ -20,6 +20,7 @@ EXAMPLES = {
     "03_new_family.py": [],
     "02_train_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
     "04_cleanrl_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
+    "06_sklearn.py": ["stand-in.safetensors"],
     "05_torch_training.py": ["--steps", "20"],
     "07_own_model.py": [],
     "08_torchrl.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
@@ -47,9 +48,13 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """An environment for subprocesses in which only the wheel is found, and a folder outside the checkout."""
+    """An environment for subprocesses in which only the wheel is found, and a folder outside the checkout.
+
+    There is a policy in it that takes the place of a trained one.
+    """
     site = tmp_path_factory.mktemp("site")
     run(["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel])
+    Policy.untrained(history=5, seed=0).save(site / "stand-in.safetensors")
     return {"env": {**os.environ, "PYTHONPATH": str(site)}, "cwd": site}
 
 
@@ -115,7 +120,7 @@ def test_readme_links_exist():
 
 MINIMAL = """
 import sys
-for name in ("torch", "stable_baselines3", "matplotlib", "sklearn", "scipy", "tqdm", "pandas"):
+for name in ("torch", "stable_baselines3", "matplotlib", "sklearn", "scipy", "tqdm", "pandas", "keras"):
     sys.modules[name] = None
 import gymnasium as gym
 import numpy as np
@@ -129,6 +134,8 @@ for action, error, words in (
     (env.unwrapped.render, gym.error.DependencyNotInstalled, "metalearn-env[agents]"),
     (lambda: gym.make("MetaLearn/LinearRegression-v0", dataset="diabetes"), ImportError, "metalearn-env[data]"),
     (lambda: __import__("metalearn_env.adapters.sb3"), ImportError, "metalearn-env[agents]"),
+    (lambda: __import__("metalearn_env.adapters.sklearn"), ImportError, "metalearn-env[data]"),
+    (lambda: __import__("metalearn_env.adapters.keras"), ImportError, "metalearn-env[keras]"),
     (lambda: __import__("metalearn_env.adapters.torch"), ImportError, "pip install torch"),
 ):
     with pytest.raises(error) as caught:

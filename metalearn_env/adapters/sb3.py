@@ -2,7 +2,7 @@
 
 >>> env = make_sb3_env("MetaLearn/LinearRegression-v0", num_envs=8)
 >>> env.reset().shape
-(8, 38)
+(8, 41)
 """
 
 from __future__ import annotations

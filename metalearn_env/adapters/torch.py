@@ -44,6 +44,7 @@ except ImportError as error:
     raise ImportError('the adapter needs PyTorch: pip install torch (or "metalearn-env[agents]")') from error
 
 from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
 from metalearn_env.session import HORIZON
@@ -215,24 +216,16 @@ class LearnedStepSize:
         )
 
 
-def _described(
-    optimizer: torch.optim.Optimizer, batch_size: int | None, told: Mapping[str, float]
-) -> tuple[float, ...]:
+def _described(optimizer: torch.optim.Optimizer, batch_size: int | None, told: Mapping[str, float]) -> list[float]:
     """Return what `NeuralNetwork.descriptor` would tell of a model of such parameters."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
     plain = isinstance(optimizer, torch.optim.SGD)
-    values = {
-        "log10_dimension": math.log10(math.prod(matrices[0].shape[1:])) if matrices else 0.0,
-        "log10_parameters": math.log10(max(1, sum(p.numel() for p in parameters))),
-        "hidden_layers": max(0, len(matrices) - 1),
-        "log10_classes": math.log10(len(matrices[-1])) if matrices else 0.0,
-        "inverse_batch_size": 0.0 if batch_size is None else 1.0 / as_integer("batch_size", batch_size, minimum=1),
-        "relu": 0.0,
-        "gelu": 0.0,
-        "optimizer": (0.5 if optimizer.param_groups[0]["momentum"] else 0.0) if plain else 1.0,
-    }
-    for name in told:
-        if name not in values:
-            raise ValueError(f"descriptor has the names {', '.join(values)}, not {name!r}")
-    return tuple({**values, **told}[name] for name in NeuralNetwork.descriptor_names)
+    moving = "momentum" if plain and optimizer.param_groups[0]["momentum"] else "sgd"
+    return describe_model(
+        [(math.prod(matrix.shape[1:]), len(matrix)) for matrix in matrices],
+        parameters=sum(p.numel() for p in parameters),
+        optimizer=moving if plain else "adam",
+        batch_size=batch_size,
+        told=told,
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env import datasets
-from metalearn_env.family import TINY, Array, Evaluation, Kind, TaskFamily
+from metalearn_env.family import Array, Evaluation, Kind, TaskFamily, ratio_or_one
 from metalearn_env.labelled import ClassificationTask, LinearTeacher, SampledExamples, Source
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Decisions, projected
@@ -203,7 +203,7 @@ class Classification(TaskFamily[ClassificationTask]):
         direction, t = first.direction, np.zeros(len(first.loss), np.int64)
         squared_norm = np.vecdot(direction, direction)
         curved = np.vecdot(direction, self.curvature(task, self.start(task), t, direction))
-        return np.divide(squared_norm, curved, out=np.ones_like(squared_norm), where=curved > TINY)
+        return ratio_or_one(squared_norm, curved)
 
     def reference_loss(self, task: ClassificationTask) -> Array:
         return task.minimum

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metalearn_env import datasets
 from metalearn_env.clusters import ClusteringTask, GaussianMixture, SampledPoints, Source
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
-from metalearn_env.kmeans import displacement, distances, distortion, ownership, pieces
+from metalearn_env.kmeans import distances, distortion, pieces, step
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Clusters, projected
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
@@ -174,12 +174,12 @@ class Clustering(TaskFamily[ClusteringTask]):
 
     def evaluate(self, task: ClusteringTask, theta: Array, t: NDArray[np.int64]) -> Evaluation:
         if self.batch_size is None:
-            signal, direction = _step(task, task.points, theta)
+            signal, direction = step(task.points, theta, task.barrier, task.scatter)
             return Evaluation(signal, signal, direction)
         n, m, width = task.points.shape
         rows = np.arange(n)
         seen = np.take(task.points.reshape(n * m, width), task.batches[rows, t] + m * rows[:, None], axis=0)
-        return Evaluation(self.loss(task, theta), *_step(task, seen, theta))
+        return Evaluation(self.loss(task, theta), *step(seen, theta, task.barrier, task.scatter))
 
     def descriptor(self, task: ClusteringTask) -> Array:
         return task.descriptor
@@ -195,11 +195,3 @@ class Clustering(TaskFamily[ClusteringTask]):
         arrays, names = projected(task.points[row, :, :-2], centres[0], best[0])
         points, centres, best = arrays
         return Clusters(points, distance[0].argmin(axis=0), centres, best, names)
-
-
-def _step(task: ClusteringTask, points: Array, theta: Array) -> tuple[Array, Array]:
-    """Return the distortion of points, (n,), and how far the means of what the centres own are away, (n, k * d)."""
-    centres = theta.reshape(*task.barrier.shape, -1)
-    distance, nearest = distances(points, centres, task.barrier, task.scatter)
-    direction = displacement(points, ownership(distance, nearest), centres)
-    return distortion(nearest), direction.reshape(theta.shape)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from metalearn_env import datasets
 from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign
-from metalearn_env.family import HALF, TINY, Array, Evaluation, Kind, TaskFamily
-from metalearn_env.least_squares import product, transposed_product
+from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily, ratio_or_one
+from metalearn_env.least_squares import of_examples, product, transposed_product
 from metalearn_env.moves import Move, above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Fit
 from metalearn_env.ranges import Range, as_decades, as_integer, as_range
@@ -182,18 +182,14 @@ class LinearRegression(TaskFamily[RegressionTask]):
         if self.batch_size is None:
             return Evaluation(loss, loss, transposed_product(task, residual))
         rows = np.arange(len(theta))
-        inputs = task.inputs[rows, t]
-        error = task.targets[rows, t] - np.vecdot(inputs, theta[:, None, :])
-        direction = np.einsum("nb,nbp->np", error, inputs) / self.batch_size
-        return Evaluation(loss, HALF * np.vecdot(error, error) / self.batch_size, direction)
+        return Evaluation(loss, *of_examples(task.inputs[rows, t], task.targets[rows, t], theta))
 
     def descriptor(self, task: RegressionTask) -> Array:
         return task.descriptor
 
     def step_unit(self, task: RegressionTask, first: Evaluation) -> Array:
         """Return f_0 / |d_0|^2, between 1/2L and 1/2mu where f* = 0, for eigenvalues in [mu, L]; 1 where d_0 = 0."""
-        squared_norm = np.vecdot(first.direction, first.direction)
-        return np.divide(first.signal, squared_norm, out=np.ones_like(squared_norm), where=squared_norm > TINY)
+        return ratio_or_one(first.signal, np.vecdot(first.direction, first.direction))
 
     def reference_loss(self, task: RegressionTask) -> Array:
         return task.minimum

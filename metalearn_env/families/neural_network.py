@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from metalearn_env import datasets
 from metalearn_env.descents import KEPT, OPTIMIZERS, descent, num_carried
-from metalearn_env.family import TINY, Array, Evaluation, Kind, TaskFamily
+from metalearn_env.family import Array, Evaluation, Kind, TaskFamily, ratio_or_one
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.network_tasks import NetworkLaw, NetworkTask
 from metalearn_env.networks import Modules, made_by
@@ -280,7 +280,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         elif self.optimizer == "momentum":
             share = 1.0 - self.momentum
         slope = -np.vecdot(gradient, direction)
-        return share * np.divide(first.signal, slope, out=np.ones_like(slope), where=slope > TINY)
+        return share * ratio_or_one(first.signal, slope)
 
     def reference_loss(self, task: NetworkTask) -> Array:
         return np.zeros(len(task.objective))

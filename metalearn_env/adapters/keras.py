@@ -1,0 +1,223 @@
+"""A learned step size in ``model.fit`` of Keras 3, as a callback; on the torch backend.
+
+    model.compile(keras.optimizers.SGD(), loss="mse")
+    model.fit(x, y, epochs=10, callbacks=[LearnedStepSize()])
+
+A step is chosen from where it starts: from the loss of the minibatch and the direction in which the optimiser is about
+to move. While ``fit`` runs, the callback stands before ``optimizer.apply``: the optimiser makes its update at a
+learning rate of 1 and from zero, so that the variables hold its direction; the policy is shown what
+`MetaLearn/NeuralNetwork-v0` would show, by the same code, and the variables move so far. ``optimizer.learning_rate`` is
+then the step size that was taken; what it was before ``fit`` does not matter.
+
+**Guard.** Where a loss, gradient or direction is not finite, or a loss is ``explodes_at`` times the first, the
+variables go back to where they were before the last step, the update is left out, and there is a `RuntimeWarning`. The
+run goes on like a new one of the steps that are left, from a tenth of the last step size or of where the run before
+began, whichever is less. At the first step it is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.model_descriptor import describe_model
+from metalearn_env.policy import Policy, as_policy
+from metalearn_env.ranges import as_integer, is_number
+from metalearn_env.stepper import Stepper
+
+try:
+    import keras
+except ImportError as error:
+    raise ImportError('the adapter needs Keras and PyTorch: pip install "metalearn-env[keras]"') from error
+if keras.backend.backend() != "torch":
+    raise ImportError(f"the adapter needs Keras's torch backend (KERAS_BACKEND=torch), not {keras.backend.backend()!r}")
+
+import torch
+
+LINEAR = ("SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")  # in their learning rate
+REFUSED = ("weight_decay", "use_ema", "gradient_accumulation_steps", "loss_scale_factor")
+SHRUNK = 0.1  # of the last step size, after which the guard stepped in
+
+Tensors = list[torch.Tensor]
+
+
+class LearnedStepSize(keras.callbacks.Callback):
+    """Chooses the learning rate of every update of ``fit`` by a trained policy; see the module.
+
+    Args:
+        policy: a policy, the name of a shipped one, or the path of a file.
+        horizon: updates of the run; None: those that ``fit`` is going to make.
+        batch_size: examples of a minibatch, of which the policy is told; None: all examples, or very many.
+        descriptor: what the policy is told of the model in place of what its kernels tell, by the names of
+            `NeuralNetwork.descriptor_names`.
+        explodes_at: times the first loss, from which the guard steps in.
+
+    Attributes:
+        step_sizes, losses: one of each for every update of the last ``fit``; NaN is the step that was left out.
+
+    Raises:
+        FileNotFoundError: there is no such policy.
+        ValueError: a value that cannot be honoured; in ``fit``, an optimiser whose updates are not proportional to the
+            learning rate, or variables with constraints.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | Path = "neural-network",
+        horizon: int | None = None,
+        *,
+        batch_size: int | None = None,
+        descriptor: Mapping[str, float] | None = None,
+        explodes_at: float = 1e3,
+    ) -> None:
+        super().__init__()
+        self.policy = as_policy(policy)
+        self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
+        self._batch_size, self._told = batch_size, dict(descriptor or {})
+        if not is_number(explodes_at) or explodes_at <= 1.0:
+            raise ValueError(f"explodes_at is a number above 1, not {explodes_at!r}")
+        self._explodes_at = explodes_at
+        known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
+        Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
+        self.step_sizes: list[float] = []
+        self.losses: list[float] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take up a run."""
+        self.on_train_end()  # of a run that was broken off
+        optimizer, steps = self.model.optimizer, self.params.get("steps")
+        _check(optimizer, self.model.trainable_variables)
+        if self.horizon is None and not steps:
+            raise ValueError("horizon is needed where fit does not know how many steps an epoch has")
+        self._horizon = self.horizon or self.params["epochs"] * steps
+        self.step_sizes, self.losses, self._loss = [], [], None
+        self._stepper: Stepper | None = None
+        self._earlier: Tensors | None = None  # the variables before the last step
+        self._before: torch.Tensor | None = None  # its direction, flat
+        self._last, self._begin_at = 1.0, math.inf
+        self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
+        self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Leave model and optimiser to themselves."""
+        if "apply" in vars(self.model.optimizer):
+            del self.model.compute_loss, self.model.optimizer.apply
+
+    def _keeping_loss(self, *args: Any, **kwargs: Any) -> Any:
+        self._loss = loss = self._compute_loss(*args, **kwargs)
+        return loss
+
+    @torch.no_grad()
+    def _moving(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Stand in for ``optimizer.apply``."""
+        optimizer = self.model.optimizer
+        variables = self.model.trainable_variables if trainable_variables is None else list(trainable_variables)
+        if self._loss is None:
+            raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
+        loss, self._loss = float(self._loss), None
+        values = [variable.value.data for variable in variables]
+        here = [value.clone() for value in values]
+        first = self.losses[0] if self.losses else loss
+        self.losses.append(loss)
+        bad = self._fault(loss, first, grads)
+        if not bad:
+            direction = self._direction(optimizer, grads, variables, here)
+            flat = _flat(direction, variables)
+            if not math.isfinite(squared := float(flat @ flat)):
+                bad = "the direction is not finite"
+        if bad:
+            return self._retreat(bad, values, here)
+        step = self._chosen(loss, squared, grads, variables, flat)
+        torch._foreach_add_(values, direction, alpha=step)
+        optimizer.learning_rate = step
+        self._earlier, self._before, self._last = here, flat, step
+        self.step_sizes.append(step)
+
+    def _fault(self, loss: float, first: float, grads: Sequence[Any]) -> str:
+        """Return what is wrong with a step, if anything; at the first step raise it."""
+        found = ""
+        if not -math.inf < loss <= self._explodes_at * first:
+            found = f"the loss is {loss:g}"
+        elif not torch.stack(torch._foreach_norm([g for g in grads if g is not None])).isfinite().all():
+            found = "the gradient is not finite"
+        if found and len(self.losses) == 1:
+            self.on_train_end()
+            raise ValueError(f"at the first step {found}; it is finite and not negative")
+        return found
+
+    def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> Tensors:
+        """Return the update that the optimiser makes at a learning rate of 1; the variables are as they were."""
+        values = [variable.value.data for variable in variables]
+        optimizer.learning_rate = 1.0
+        torch._foreach_zero_(values)
+        try:
+            self._apply(grads, variables)
+            return [variable.value.data.clone() for variable in variables]
+        finally:
+            torch._foreach_copy_([variable.value.data for variable in variables], here)
+
+    def _chosen(
+        self, loss: float, squared: float, grads: Sequence[Any], variables: Sequence[Any], flat: torch.Tensor
+    ) -> float:
+        if self._stepper is None:
+            slope = -float(_flat(grads, variables) @ flat)
+            unit = (1.0 - getattr(self.model.optimizer, "momentum", 0.0)) * loss / slope if slope > 0.0 else 0.0
+            unit = min(unit if 0.0 < unit < math.inf else 1.0, self._begin_at)
+            left = max(1, self._horizon - len(self.step_sizes))
+            known = self._descriptor()
+            self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
+        return self._stepper.observe(loss, squared, 0.0 if self._before is None else float(flat @ self._before))
+
+    def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
+        """Go back to before the last step, from where a new run begins with smaller ones."""
+        torch._foreach_copy_(values, self._earlier or here)
+        began = math.inf if self._stepper is None else self._stepper.unit
+        self._begin_at, self._stepper = SHRUNK * min(self._last, began), None
+        self._last, self._before, self._earlier = self._begin_at, None, None
+        self.model.optimizer.learning_rate = self._begin_at
+        self.step_sizes.append(math.nan)
+        warnings.warn(
+            f"update {len(self.losses)}: {why}; back to before the last step, "
+            f"and on with steps of {self._begin_at:.3g}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _descriptor(self) -> list[float]:
+        """Return what `NeuralNetwork.descriptor` would tell of such variables."""
+        variables, optimizer = self.model.trainable_variables, self.model.optimizer
+        kernels = [variable.shape for variable in variables if len(variable.shape) > 1]
+        plain = "momentum" if getattr(optimizer, "momentum", 0.0) else "sgd"
+        return describe_model(
+            [(math.prod(shape[:-1]), shape[-1]) for shape in kernels],
+            parameters=sum(math.prod(variable.shape) for variable in variables),
+            optimizer=plain if type(optimizer).__name__ == "SGD" else "adam",
+            batch_size=self._batch_size,
+            told=self._told,
+        )
+
+
+def _check(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Raise ``ValueError`` unless updates are so many times a direction."""
+    name = type(optimizer).__name__
+    if name not in LINEAR:
+        raise ValueError(f"the optimizer is one of {', '.join(LINEAR)}, whose updates are multiples of lr, not {name}")
+    for option in REFUSED:
+        if getattr(optimizer, option, None):
+            raise ValueError(f"{option}={getattr(optimizer, option)!r} of the optimizer cannot be honoured")
+    if not isinstance(optimizer.learning_rate, keras.Variable):
+        raise ValueError("the optimizer's learning rate is a number, not a schedule: the policy is its schedule")
+    for variable in variables:
+        if variable.constraint is not None:
+            raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
+
+
+def _flat(tensors: Sequence[Any], variables: Sequence[Any]) -> torch.Tensor:
+    """Return a tensor for each variable, or zeros where there is None, one after the other in double precision."""
+    pairs = zip(tensors, variables, strict=True)
+    parts = [torch.zeros_like(variable.value) if tensor is None else tensor for tensor, variable in pairs]
+    return torch.cat([part.reshape(-1) for part in parts]).double()

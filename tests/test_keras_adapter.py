@@ -1,0 +1,197 @@
+"""The callback of Keras takes the steps of the environment to 1e-6, refuses what it cannot do, and guards its run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("torch")
+pytest.importorskip("keras")
+
+import keras
+
+from metalearn_env.adapters.keras import LearnedStepSize
+from metalearn_env.descents import descent, num_carried
+from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy
+from metalearn_env.stepper import Stepper
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+
+X = np.random.default_rng(0).normal(size=(32, 3))
+Y = X @ np.array([[1.0], [2.0], [-1.0]]) + 0.1 * np.random.default_rng(1).normal(size=(32, 1))
+EPOCHS, BATCH = 3, 8
+STEPS = EPOCHS * len(X) // BATCH
+
+
+def linear(optimizer: Any, **options: Any) -> Any:
+    """Return a linear model of three inputs that starts at zero, in double precision."""
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float64", **options)
+    model = keras.Sequential([keras.Input((3,), dtype="float64"), layer])
+    model.compile(optimizer, loss=keras.losses.MeanSquaredError(dtype="float64"))
+    return model
+
+
+def weights(model: Any) -> np.ndarray:
+    """Return all parameters, one after the other."""
+    return np.concatenate([variable.value.detach().numpy().ravel() for variable in model.trainable_variables])
+
+
+def policy_of(scale: float = 0.03, shift: float = 0.0) -> Policy:
+    """Return a policy of random weights whose steps are about the unit times 1000^shift."""
+    policy = Policy.untrained(history=2, seed=0)
+    weight, bias = policy.layers[-1]
+    layers = (*policy.layers[:-1], (np.float32(scale) * weight, bias + np.float32(shift)))
+    return Policy(layers, {**policy.header, "action": "absolute"})
+
+
+def fit(model: Any, callback: LearnedStepSize, **options: Any) -> Any:
+    return model.fit(X, Y, epochs=EPOCHS, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback], **options)
+
+
+OPTIMIZERS = [
+    ("sgd", lambda: keras.optimizers.SGD(0.3)),
+    ("momentum", lambda: keras.optimizers.SGD(0.3, momentum=0.9)),
+    ("adam", lambda: keras.optimizers.Adam(0.3, epsilon=1e-8)),
+]
+
+
+@pytest.mark.parametrize(("name", "make"), OPTIMIZERS)
+def test_steps_are_those_of_the_family(name: str, make: Any) -> None:
+    """The directions are `metalearn_env.descents`', those that the environment moves along, the gradients NumPy's."""
+    callback = LearnedStepSize(policy_of(shift=-0.3), batch_size=BATCH)
+    model = linear(make())
+    fit(model, callback)
+    theta, state, before, stepper, expected = np.zeros(4), np.zeros((1, num_carried(name, 4))), np.zeros(4), None, []
+    lengthened = np.column_stack([X, np.ones(len(X))])
+    for t in range(STEPS):
+        rows = np.arange(t * BATCH, (t + 1) * BATCH) % len(X)
+        error = lengthened[rows] @ theta - Y[rows, 0]
+        loss, gradient = float(np.mean(error**2)), 2.0 * error @ lengthened[rows] / BATCH
+        (moved,) = descent(name, 0.9, gradient[None], state, np.array([t]))
+        direction, state = moved[:4], state + moved[4:]
+        if stepper is None:
+            unit = (0.1 if name == "momentum" else 1.0) * loss / -float(gradient @ direction)
+            known = {"log10_dimension": np.log10(3), "log10_parameters": np.log10(4), "inverse_batch_size": 1 / BATCH}
+            known["optimizer"] = {"sgd": 0.0, "momentum": 0.5, "adam": 1.0}[name]
+            descriptor = [float(known.get(key, 0.0)) for key in NeuralNetwork.descriptor_names]
+            stepper = Stepper(policy_of(shift=-0.3), unit=unit, horizon=STEPS, descriptor=descriptor)
+        expected.append(stepper.observe(loss, float(direction @ direction), float(direction @ before)))
+        theta, before = theta + expected[-1] * direction, direction
+    assert len(set(expected)) == STEPS == 12
+    assert np.allclose(callback.step_sizes, expected, rtol=1e-6, atol=0.0)
+    assert np.allclose(weights(model), theta, atol=1e-6)
+    assert float(model.optimizer.learning_rate) == pytest.approx(expected[-1])
+
+
+def test_the_first_learning_rate_makes_no_difference() -> None:
+    chosen = []
+    for rate in (1e-3, 10.0):
+        callback = LearnedStepSize(policy_of(shift=-0.3))
+        fit(linear(keras.optimizers.SGD(rate)), callback)
+        chosen.append(callback.step_sizes)
+    assert chosen[0] == chosen[1]
+
+
+def test_after_fit_the_model_is_left_alone() -> None:
+    model, callback = linear(keras.optimizers.SGD()), LearnedStepSize(policy_of(shift=-0.3))
+    history = fit(model, callback, validation_data=(X, Y)).history
+    assert history["val_loss"][-1] < history["val_loss"][0]
+    assert "apply" not in vars(model.optimizer)
+    assert "compute_loss" not in vars(model)
+    chosen = list(callback.step_sizes)
+    model.fit(X, Y, verbose=0)
+    assert callback.step_sizes == chosen
+
+
+def fixed(action: float) -> Policy:
+    """Return a policy that takes the task's unit times 1000^action."""
+    names = list(feature_names(1))
+    layers = ((np.zeros((1, len(names)), np.float32), np.array([action], np.float32)),)
+    return Policy(layers, {"history": 1, "action": "absolute", "strategy": "dynamic", "feature_names": names})
+
+
+def test_the_guard_returns_to_where_the_loss_was_finite() -> None:
+    model, callback = linear(keras.optimizers.SGD()), LearnedStepSize(fixed(1.0))
+    with pytest.warns(RuntimeWarning) as caught:
+        fit(model, callback)
+    first = next(str(warning.message) for warning in caught if warning.category is RuntimeWarning)
+    assert first.startswith("update 2: the loss is ")
+    taken = np.array(callback.step_sizes)
+    assert np.nanmin(taken) <= 0.1 * taken[0]
+    assert np.isnan(callback.step_sizes[1])
+    assert len(callback.step_sizes) == len(callback.losses) == STEPS
+    assert callback.losses[2] < 1e3 * callback.losses[0]
+    assert np.isfinite(weights(model)).all()
+
+
+def test_a_first_loss_that_is_no_number_is_refused_and_nothing_moves() -> None:
+    model = linear(keras.optimizers.SGD())
+    with pytest.raises(ValueError, match="at the first step the loss is nan"):
+        model.fit(X, np.full_like(Y, np.nan), verbose=0, callbacks=[LearnedStepSize(fixed(0.0))])
+    assert not weights(model).any()
+    fit(model, callback := LearnedStepSize(policy_of(shift=-0.3)))
+    assert np.isfinite(callback.step_sizes).all()
+
+
+def test_a_run_that_was_broken_off_leaves_nothing_behind() -> None:
+    class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    model, first, second = linear(keras.optimizers.SGD()), *(LearnedStepSize(policy_of(shift=-0.3)) for _ in "ab")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, verbose=0, callbacks=[first, Breaks()])
+    fit(model, second)
+    assert len(first.step_sizes) == 1
+    assert len(second.step_sizes) == STEPS
+    assert "apply" not in vars(model.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (lambda: keras.optimizers.Ftrl(), "multiples of lr, not Ftrl"),
+        (lambda: keras.optimizers.AdamW(), "not AdamW"),
+        (lambda: keras.optimizers.SGD(weight_decay=0.1), "weight_decay=0.1 of the optimizer"),
+        (lambda: keras.optimizers.SGD(use_ema=True), "use_ema=True"),
+        (lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)), "not a schedule"),
+    ],
+)
+def test_what_is_no_multiple_of_a_direction_is_refused(optimizer: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit(linear(optimizer()), LearnedStepSize(fixed(0.0)))
+
+
+def test_constraints_are_refused() -> None:
+    with pytest.raises(ValueError, match="constraint"):
+        fit(linear(keras.optimizers.SGD(), kernel_constraint="non_neg"), LearnedStepSize(fixed(0.0)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"horizon": 0}, "horizon is a whole number >= 1"),
+        ({"batch_size": 0}, "batch_size is a whole number >= 1"),
+        ({"explodes_at": 1.0}, "explodes_at is a number above 1"),
+        ({"descriptor": {"depth": 1.0}}, "descriptor has the names"),
+        ({"descriptor": {"relu": float("nan")}}, "finite"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LearnedStepSize(fixed(0.0), **options)
+
+
+def test_a_policy_that_does_not_fit_is_refused_with_both_lists() -> None:
+    old = Policy(fixed(0.0).layers, {**fixed(0.0).header, "feature_names": ["loss"]})
+    with pytest.raises(ValueError, match=r"(?s)\['loss'\].*but these are.*kind_supervised"):
+        LearnedStepSize(old)
+    with pytest.raises(FileNotFoundError, match="shipped policy"):
+        LearnedStepSize("nowhere")

@@ -1,0 +1,151 @@
+"""Learned step sizes for tables in loops of one's own: those of the environment to 1e-6, on the same transitions."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from test_policy import untrained
+
+from metalearn_env.adapters.tabular import LearnedAlpha, QLearner
+from metalearn_env.engine import Engine
+from metalearn_env.families.q_learning import QLearning
+from metalearn_env.policy import Policy
+from metalearn_env.pool import draw_tasks
+
+HORIZON = 60
+
+
+def tame(shift: float = -0.1) -> Policy:
+    """Return a policy of random weights whose steps are about 1000^shift."""
+    policy = untrained("absolute", history=2)
+    weight, bias = policy.layers[-1]
+    return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
+
+
+@pytest.mark.parametrize("mdp", [None, "FrozenLake-v1", "CliffWalking-v1"])
+def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
+    family = QLearning(sampling="trajectory", mdp=mdp)
+    task = draw_tasks(family, seed=5, n=1, horizon=HORIZON)
+    engine, expected, policy = Engine.start(family, task, HORIZON), [], tame()
+    log_states, log_actions, _, _, epsilon = task.descriptor[0]
+    states = round(10.0**log_states)
+    alpha = LearnedAlpha(
+        states,
+        round(10.0**log_actions),
+        policy,
+        horizon=HORIZON,
+        discount=float(task.discount[0]),
+        epsilon=float(epsilon),
+        most=math.inf,
+    )
+    table = np.zeros(family.num_parameters - 1)
+    for t, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
+        visit = family.visit(task, engine.theta, np.array([t]))
+        (pair,), (error,) = visit.pair, visit.error
+        expected.append(float(step[0]))
+        chosen = alpha(error, int(visit.state[0]), int(pair) // family._law.num_states)
+        assert chosen == pytest.approx(expected[-1], rel=1e-6)
+        table[pair] += chosen * error
+        engine.advance(step)
+        assert np.allclose(engine.theta[0, :-1], table, rtol=1e-6, atol=1e-6 * np.abs(table).max())
+    assert len(set(expected)) > HORIZON / 2
+    assert alpha.t == HORIZON
+
+
+def test_a_learner_makes_the_errors_of_the_family() -> None:
+    family = QLearning(sampling="trajectory", mdp="FrozenLake-v1", discount=0.9, epsilon=0.2, noise=0.1, scale=0)
+    task, states = draw_tasks(family, seed=5, n=1, horizon=HORIZON), family._law.num_states
+    engine, policy = Engine.start(family, task, HORIZON), tame()
+    learner = QLearner(
+        round(10 ** task.descriptor[0, 0]), 4, policy, horizon=HORIZON, discount=0.9, epsilon=0.2, most=math.inf
+    )
+    learner.table = np.zeros((states, 4))  # which has room for the holes
+    for t, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
+        visit = family.visit(task, engine.theta, np.array([t]))
+        successor, reward = (array[0, visit.pair[0]] for array in family.transitions(task, np.array([t])))
+        ends = successor == states
+        action, state = divmod(int(visit.pair[0]), states)
+        error = learner.update(state, action, float(reward), 0 if ends else int(successor), bool(ends))
+        assert error == pytest.approx(float(visit.error[0]), rel=1e-6, abs=1e-9)
+        engine.advance(step)
+    assert np.allclose(learner.table.T.ravel(), engine.theta[0, :-1], rtol=1e-6)
+
+
+def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
+    env, steps = gym.make("FrozenLake-v1", is_slippery=False), 2_000
+    learner = QLearner(16, 4, Policy.untrained(history=3, seed=1), horizon=steps, discount=0.95, epsilon=0.3, seed=0)
+    state, _ = env.reset(seed=0)
+    for _ in range(steps):
+        action = learner.act(state)
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        learner.update(state, action, float(reward), next_state, terminated)
+        state = env.reset()[0] if terminated or truncated else next_state
+    assert np.isfinite(learner.table).all()
+    assert 0.0 <= learner.table.min() <= learner.table.max() <= 1.0
+    assert learner.alpha.t == steps
+
+
+def test_what_is_saved_goes_on_bit_for_bit() -> None:
+    def made() -> LearnedAlpha:
+        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9)
+
+    whole, first, second = made(), made(), made()
+    errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]
+    expected = [whole(*error) for error in errors]
+    assert max(expected) == 1.0  # the largest step there may be
+    begun = [first(*error) for error in errors[:2]]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert begun + [second(*error) for error in errors[2:]] == expected
+    with pytest.raises(ValueError, match="stepper"):
+        second.load_state_dict({})
+
+
+def learner() -> QLearner:
+    return QLearner(3, 2, tame(), horizon=9, discount=0.9, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("transition", "words"),
+    [
+        ((3, 0, 1.0, 0), "state is below 3, not 3"),
+        ((-1, 0, 1.0, 0), "state is a whole number >= 0"),
+        ((0, 2, 1.0, 0), "action is below 2, not 2"),
+        ((0, 0, 1.0, 3), "next_state is below 3"),
+        ((0, 0, math.nan, 0), "reward is finite, not nan"),
+        ((0, 0, 1e200, 0), "square, is finite"),
+    ],
+)
+def test_bad_transitions_change_nothing(transition: tuple[Any, ...], words: str) -> None:
+    one = learner()
+    one.update(0, 1, 1.0, 2, False)
+    before, table = one.alpha.state_dict(), one.table.copy()
+    with pytest.raises(ValueError, match=words):
+        one.update(*transition, False)
+    assert one.alpha.state_dict() == before
+    assert np.array_equal(one.table, table)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"discount": 1.0}, r"discount is in \[0, 1\), not 1.0"),
+        ({"epsilon": 2.0}, r"epsilon is in \[0, 1\], not 2.0"),
+        ({"most": 0.0}, "most is above 0"),
+        ({"num_states": 0}, "num_states is a whole number >= 1"),
+        ({"horizon": 0}, "horizon is a whole number >= 1"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        QLearner(**{"num_states": 3, "num_actions": 2, "policy": tame(), "horizon": 9, "discount": 0.9, **options})
+
+
+def test_a_policy_that_does_not_fit_is_refused_with_both_lists() -> None:
+    old = Policy(tame().layers, {**tame().header, "feature_names": ["loss"]})
+    with pytest.raises(ValueError, match=r"(?s)\['loss'\].*but these are.*kind_supervised"):
+        LearnedAlpha(3, 2, old, horizon=9, discount=0.9)
