@@ -123,6 +123,16 @@ def _minibatches() -> str:
 
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 
+
+def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
+    return (f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:0.95")
+
+
+def _spread(log_std: float) -> str:
+    """Actions relative to the last step make a random walk of the step: a long run is to begin with small ones."""
+    return f"policy_kwargs:{{net_arch: [64, 64], log_std_init: {log_std}}}"
+
+
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
@@ -131,31 +141,56 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:gaussian", "dimension:64", "horizon:20"),
             Bar(0.75, 0.85, OPEN_LOOP),
+            hyperparams=_rows(1024, 20, 2048),
+            steps=5_000_000,
         ),
-        Setting("log-uniform", REGRESSION, ("spectrum:log-uniform", *WIDE), Bar(0.40, 0.50, "dai-yuan")),
-        Setting("linear-uniform", REGRESSION, ("spectrum:linear-uniform", *WIDE), Bar(0.50, 0.60, "dai-yuan")),
-        Setting("minibatch", MIXTURE, (_minibatches(), "horizon:200"), Bar(0.40, 0.55, "isotropic-lms")),
+        Setting(
+            "log-uniform",
+            REGRESSION,
+            ("spectrum:log-uniform", *WIDE),
+            Bar(0.40, 0.50, "dai-yuan"),
+            hyperparams=_rows(1024, 40),
+        ),
+        Setting(
+            "linear-uniform",
+            REGRESSION,
+            ("spectrum:linear-uniform", *WIDE),
+            Bar(0.50, 0.60, "dai-yuan"),
+            hyperparams=_rows(1024, 40),
+        ),
+        Setting(
+            "minibatch",
+            MIXTURE,
+            (_minibatches(), "horizon:200"),
+            Bar(0.40, 0.55, "isotropic-lms"),
+            hyperparams=(*_rows(512, 100), _spread(-3.5)),
+            steps=2_000_000,
+        ),
         Setting(
             "clustering",
             CLUSTERING,
             ("batch_size:20", "horizon:60", "restarts:16"),
             Bar(None, None, "linear-decay", "lloyd"),
+            hyperparams=_rows(512, 60),
+            steps=2_000_000,
         ),
         Setting(
             "q-learning",
             Q_LEARNING,
             ("states:12", "actions:3", "horizon:400"),
             Bar(0.30, 0.50),
+            hyperparams=(*_rows(512, 100), _spread(-3.5)),
+            steps=2_000_000,
         ),
         Setting(
             ISOTROPIC,
             REGRESSION,
             ("spectrum:log-uniform", "conditioning:1", "dimension:10", "batch_size:4", "noise:0.1", "horizon:50"),
         ),
-        Setting("linear-regression", REGRESSION),
-        Setting("clustering-default", CLUSTERING),
-        Setting("q-learning-default", Q_LEARNING),
-        Setting("mixture", MIXTURE),
+        Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
+        Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
+        Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
+        Setting("mixture", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
     )
 }
 #: whose agents are scored out of distribution and on real data
