@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.evaluate import AGENT, beside
 from benchmarks.agent_settings import MIXTURE, SPECIALISTS, Bar, Setting
-from benchmarks.rules import excess
+from benchmarks.comparison import excess
 from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.scoring.contenders import ablation, contender, policies
 from metalearn_env.scoring.measures import final_gaps
