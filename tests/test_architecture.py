@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def inside(imported: str) -> str | None:
     return inner
 
 
+@cache
 def edges() -> dict[str, set[str]]:
     """Return the modules of the package that each one imports, anywhere in its file, with the folders they are in."""
     found = {}

@@ -296,7 +296,7 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "open-loop", "init": True}, "only feedback is trained on"),
         ({"kind": "feedback", "strategy": "random"}, "feedback is dynamic"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
-        ({"kind": "feedback", "env_kwargs": (*TEXT, "action:absolute")}, "action='absolute'"),
+        ({"kind": "feedback", "env_kwargs": (*TEXT, "action:absolute")}, "action='relative', not 'absolute'"),
     ],
 )
 def test_what_feedback_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
