@@ -41,6 +41,7 @@ from metalearn_env.rules import Rule, rule
 from metalearn_env.rules.adaptive import adagrad_norm
 from metalearn_env.rules.barzilai_borwein import abb_min
 from metalearn_env.rules.line_search import cauchy_step
+from metalearn_env.rules.visits import harmonic
 from metalearn_env.scoring.statistics import interquartile_mean
 
 SAMPLES, CRITICAL = 600, 7.8  # 95 % point of chi squared with 3 degrees of freedom
@@ -152,6 +153,11 @@ def groups(tasks: int) -> list[Group]:
             "Q-learning, gamma uniform, plain certainty equivalence: linear decay, the best first step in hindsight",
             uniform_discount(12 * tasks),
             {name: (oracle_of(shapes(["linear"], steps)), 0.47) for name, steps in coarse.items()},
+        ),
+        Group(
+            "Q-learning, gamma uniform, plain certainty equivalence: 1/n, and harmonic steps A / (A + n - 1)",
+            uniform_discount(12 * tasks),
+            {f"A = {a:g}": (one(partial(harmonic, half_life=a)), -2.0) for a in (1.0, 2.0, 3.0, 4.0)},
         ),
     ]
 
