@@ -27,7 +27,10 @@ def tame(shift: float = -0.1) -> Policy:
     return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
 
 
-@pytest.mark.parametrize("mdp", [None, "FrozenLake-v1", "CliffWalking-v1"])
+CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
+
+
+@pytest.mark.parametrize("mdp", [None, "FrozenLake-v1", CLIFF])
 def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
     family = QLearning(sampling="trajectory", mdp=mdp)
     task = draw_tasks(family, seed=5, n=1, horizon=HORIZON)
