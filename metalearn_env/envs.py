@@ -81,8 +81,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
     * `history`: inner steps in the observation. Default 5.
     * `action`, `strategy`, `observation`, `reward`: as above.
-    * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, and agents that need not be ready
-      for anything else learn more.
+    * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.
     * of one family, every option that it has, such as `spectrum`, `batch_size` and `dataset` of
       `metalearn_env.families.linear_regression.LinearRegression`.
