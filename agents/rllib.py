@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 import tyro
 
 from agents.export import versions
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.training import POLICY, RUN, write_run
+from agents.training import POLICY, RUN, stream_seed, write_run
 from metalearn_env.commandline import key_value, run
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
@@ -152,11 +151,6 @@ def check_run(args: Args) -> dict[str, Any]:
     if int(begun[-1].name) >= args.steps:
         raise ValueError(f"all {begun[-1].name} steps of the run are done")
     return recorded
-
-
-def stream_seed(seed: int, done: int) -> int:
-    """Return the seed of what a run draws from ``done`` steps on, far from those of other runs."""
-    return int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
 
 
 def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

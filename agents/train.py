@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -25,7 +24,19 @@ from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import export, versions
 from agents.settings import FOLDER, Settings, default, override, read, settings
-from agents.training import BEST, POLICY, RUN, Clock, Logs, ProgressBar, Validation, is_recurrent, new_logger, write_run
+from agents.training import (
+    BEST,
+    POLICY,
+    RUN,
+    Clock,
+    Logs,
+    ProgressBar,
+    Validation,
+    is_recurrent,
+    new_logger,
+    stream_seed,
+    write_run,
+)
 from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
@@ -112,11 +123,6 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         clock.write()
         model.logger.close()
     print(f"best agent on validation tasks: {args.out / (BEST if is_recurrent(model) else POLICY)}")
-
-
-def stream_seed(seed: int, steps: int) -> int:
-    """Return the seed of the tasks and actions that a run meets from ``steps`` on, far from those of other runs."""
-    return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
 
 
 def check_run(args: Args) -> dict[str, Any] | None:

@@ -215,6 +215,11 @@ def mean_score(sets: Sequence[TaskSet], reach: Callable[[TaskSet], Array]) -> fl
     return float(np.mean([interquartile_mean(tasks.scores(reach(tasks))) for tasks in sets]))
 
 
+def stream_seed(seed: int, steps: int) -> int:
+    """Return the seed of the tasks and actions that a run meets from ``steps`` on, far from those of other runs."""
+    return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
+
+
 def new_logger(folder: Path, steps: int) -> Logger:
     """Return a logger to TensorBoard and to a CSV file of its own, so that a resumed run adds to what there is."""
     formats = [make_output_format("tensorboard", str(folder)), make_output_format("csv", str(folder), f"-{steps}")]

@@ -26,7 +26,7 @@ import yaml
 from agents import train
 from agents.algorithms import algorithm
 from agents.settings import FOLDER, known_names, override, read
-from agents.training import read_scores
+from agents.training import read_scores, stream_seed
 from metalearn_env.commandline import run
 from metalearn_env.files import write_whole
 from metalearn_env.ranges import as_integer
@@ -139,7 +139,7 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
         differing = sorted(key for key in asked if begun.get(key) != asked[key])
         raise ValueError(f"the study was begun with other options: {', '.join(differing)}")
     study.set_user_attr("asked", asked)
-    study.sampler = optuna.samplers.TPESampler(seed=train.stream_seed(args.seed, len(study.trials)))
+    study.sampler = optuna.samplers.TPESampler(seed=stream_seed(args.seed, len(study.trials)))
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
