@@ -47,6 +47,8 @@ class Args:
     """folder for its card"""
     tasks: int = 256
     """test tasks, of each family"""
+    env: str | None = None
+    """id of the environment of the test tasks, with the options that it has; as it was trained on if none is given"""
     replace: bool = False
     """put it in the place of a policy of that name"""
 
@@ -64,7 +66,7 @@ def main(args: Args) -> None:
     if target.exists() and not args.replace:
         raise ValueError(f"{target} is there already; --replace it")
     folder, found = chosen(args.runs)
-    policy = scored(args.name, folder, args.tasks)
+    policy = scored(args.name, folder, args.tasks, args.env)
     args.policies.mkdir(parents=True, exist_ok=True)
     replace(policy, header={**policy.header, "chosen_from": found}).save(target)
     write_cards(args.cards, args.policies)
@@ -93,18 +95,23 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
     return runs[scores.index(max(scores))], [(header["seed"], header["validation_iqm"]) for header in headers]
 
 
-def scored(name: str, folder: Path, tasks: int) -> Policy:
+def scored(name: str, folder: Path, tasks: int, env: str | None = None) -> Policy:
     """Return the policy of a run, with what it reaches on test tasks in its header."""
     policy = load(folder / POLICY)
-    env, options = policy.header["env"], task_options(policy.header)
+    trained_on = task_options(policy.header)
+    env, options = (policy.header["env"], trained_on) if env is None else (env, {})
     sets = task_sets(env, "test", tasks, 0, options, Cache())
     result = score(sets, beside([policies(name, [folder / POLICY])], sets), show_progress=True)
     (row,) = [row for row in result["rows"] if row["controller"] == name]
     header = {
         **policy.header,
-        "task_options": options,
+        "task_options": trained_on,
         "wall_seconds": _record(folder).get("wall_seconds"),
-        "test": {"tasks": tasks, "seed": 0, **kept(row), "command": command(name, env, options, tasks)},
+        "test": {
+            **{"env": env, "env_kwargs": options, "tasks": tasks, "seed": 0},
+            **kept(row),
+            "command": command(name, env, options, tasks),
+        },
         "scores": [
             {
                 "family": type(task_set.family).__name__,

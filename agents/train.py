@@ -41,6 +41,7 @@ from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
+from metalearn_env.scoring.cache import Cache
 
 LOGS = 10  # between two scores on validation tasks
 
@@ -91,7 +92,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     record = begun or new_record(args)
     options, chosen = record["options"], Settings(**record["settings"])
     steps = args.steps or record["steps"]
-    validation = task_sets(args.env, "validation", args.validation_tasks, 0, options)
+    validation = task_sets(args.env, "validation", args.validation_tasks, 0, options, Cache())
     identity = {"algo": args.algo, "env": args.env, "env_kwargs": options, "metalearn_env": versions()["metalearn_env"]}
     if begun:
         model = resumed(args, options, chosen, identity)

@@ -51,6 +51,7 @@ class NetworkDraw(NamedTuple):
     rows: Integers  # (n, e)
     seed: Integers  # (n,) of the first parameters of a user's own module
     batches: Integers  # (n, horizon + 1, batch_size)
+    spreads: Array  # (n, 3) uniform
 
 
 @final
@@ -69,6 +70,9 @@ class NetworkLaw:
     held_out: int
     noise: tuple[float, float]
     tails: str
+    decay: tuple[float, float]
+    offset: tuple[float, float]
+    gain: tuple[float, float]
     scale: tuple[float, float]
     batch_size: int
     data: Array | None = None  # (rows, ...)
@@ -84,11 +88,11 @@ class NetworkLaw:
         weights = rng.standard_normal((n, 0 if own else p))
         if self.data is not None:
             rows = np.stack([rng.choice(len(self.data), e, replace=False) for _ in range(n)])
-            none = np.zeros((n, 0))
-            return NetworkDraw(uniform, none[:, :, None], none[:, None], weights, none, rows, seed, batches)
+            none, spreads = np.zeros((n, 0)), rng.random((n, 3))
+            return NetworkDraw(uniform, none[:, :, None], none[:, None], weights, none, rows, seed, batches, spreads)
         inputs, flipped = unit_variance(rng, self.tails, (n, e, self.dimension[1])), rng.random((n, 2, e))
-        teacher = rng.standard_normal((n, p))
-        return NetworkDraw(uniform, inputs, flipped, weights, teacher, np.zeros((n, 0), np.int64), seed, batches)
+        teacher, none = rng.standard_normal((n, p)), np.zeros((n, 0), np.int64)
+        return NetworkDraw(uniform, inputs, flipped, weights, teacher, none, seed, batches, rng.random((n, 3)))
 
     def build(self, draw: NetworkDraw) -> NetworkTask:
         n = len(draw.uniform)
@@ -100,7 +104,7 @@ class NetworkLaw:
         activation = known[(draw.uniform[:, 4] * len(known)).astype(np.int64)]
         objective = 10.0 ** decades(draw.uniform[:, 5], *self.scale)
         seen = np.arange(self.dimension[1]) < dimension[:, None]
-        inputs = draw.inputs * seen[:, None, :] if self.data is None else np.zeros((n, 0, 0))
+        inputs = self._spread(draw, seen) if self.data is None else np.zeros((n, 0, 0))
         kinds = np.stack([activation == index for index in (1, 2)], axis=1).astype(np.float64)
         if self.layers:
             shape = Shape(
@@ -112,6 +116,7 @@ class NetworkLaw:
             there, fans = present(self.layers, seen, shape)
             scaled = there / np.sqrt(fans)
             gain = np.array([GAIN[name] for name in ACTIVATIONS])[activation]
+            gain = gain * log_uniform(draw.spreads[:, 2], *self.gain)
             first = draw.weights * scaled * gain[:, None] * ~self._of_biases
             count, layers = there.sum(axis=1), depth
         else:
@@ -153,6 +158,14 @@ class NetworkLaw:
         if self.data is None:
             return task.inputs[row, which], targets
         return self.data[task.rows[row, which]], targets
+
+    def _spread(self, draw: NetworkDraw, seen: NDArray[np.bool_]) -> Array:
+        """Return the inputs, (n, e, d), whose mean variance over the coordinates that are seen is 1, off their mean."""
+        decay, offset = (log_uniform(draw.spreads[:, index], *of) for index, of in enumerate((self.decay, self.offset)))
+        variance = np.arange(1.0, seen.shape[1] + 1.0) ** -decay[:, None] * seen
+        variance *= seen.sum(axis=1, keepdims=True) / variance.sum(axis=1, keepdims=True)
+        inputs = np.sqrt(variance)[:, None, :] * (draw.inputs + offset[:, None, None])
+        return np.asarray(inputs)
 
     def _taught(self, teacher: Array, inputs: Array, shape: Shape, classes: Integers, draw: NetworkDraw) -> Integers:
         """Return the classes, (n, e), whose scores are highest once each varies about 0 as much as the others."""

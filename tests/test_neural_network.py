@@ -50,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "momentum": {"optimizer": "momentum", "objective": "validation"},
     "all examples": {"batch_size": None, "precision": "float64"},
     "deep": {"depth": (1, 4), "activation": "relu", "noise": (0.1, 0.3), "tails": "heavy"},
+    "spread": {"decay": (0.1, 2.0), "offset": (0.1, 1.0), "gain": (0.3, 1.0)},
     "own": {**OWN, "batch_size": 8},
     "own, squared": {**SQUARED, "optimizer": "adam", "objective": "validation"},
 }
@@ -210,6 +211,20 @@ def test_a_learner_can_be_its_teacher() -> None:
     assert (limit_loss(family, task, 50) < 0.2 * family.loss(task, family.start(task))).all()
 
 
+def test_inputs_vary_by_a_power_law_about_an_offset() -> None:
+    draw = network(examples=4000, dimension=6, decay=2.0, offset=3.0)
+    inputs = tasks(draw, 3).inputs
+    share = np.arange(1.0, 7.0) ** -2.0
+    assert inputs.var(axis=1) == pytest.approx(np.tile(6.0 * share / share.sum(), (3, 1)), rel=0.15)
+    assert inputs.mean(axis=1) / inputs.std(axis=1) == pytest.approx(np.full((3, 6), 3.0), rel=0.1)
+
+
+def test_a_gain_multiplies_the_first_weights_alone() -> None:
+    one, other = (tasks(network(gain=gain)) for gain in (1.0, 0.5))
+    assert other.first == pytest.approx(0.5 * one.first)
+    assert np.array_equal(other.targets, one.targets)
+
+
 def test_what_is_held_out_is_no_part_of_training() -> None:
     one, other = (network(**OWN, objective=objective, examples=12, scale=0) for objective in ("training", "validation"))
     task = tasks(other)
@@ -298,6 +313,9 @@ def test_families_are_copied_and_pickled() -> None:
         ({"classes": 1}, ValueError, "classes is a whole number >= 2"),
         ({"depth": 0}, ValueError, "depth is a whole number >= 1"),
         ({"noise": 2.0}, ValueError, "noise is at most 1"),
+        ({"decay": (0.0, 1.0)}, ValueError, "decay is 0 or a range above 0"),
+        ({"dataset": "wine", "offset": 1.0}, ValueError, "a data set leaves no choice of offset"),
+        ({**OWN, "gain": 0.5}, ValueError, "one's own leaves no choice of gain"),
         ({**OWN, "width": 4}, ValueError, "one's own leaves no choice of width"),
         ({"module": Convolutions}, ValueError, r"comes with dataset=\(X, y\)"),
         ({**OWN, "module": 3}, TypeError, "module is a callable"),

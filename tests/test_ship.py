@@ -76,6 +76,13 @@ def test_the_best_on_validation_tasks_is_shipped_with_its_test_score(args: ship.
     assert "python -m agents.train --seed 1" in text
 
 
+def test_a_policy_is_scored_on_another_environment_on_demand(args: ship.Args) -> None:
+    ship.main(replace(args, env="MetaLearn/Tracking-v0"))
+    test = load(args.policies / "stand-in.safetensors").header["test"]
+    assert (test["env"], test["env_kwargs"]) == ("MetaLearn/Tracking-v0", {})
+    assert test["command"].startswith("python -m metalearn_env score --env MetaLearn/Tracking-v0 --tasks 16 ")
+
+
 def test_test_tasks_have_no_say_in_the_choice(args: ship.Args, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ship, "task_sets", lambda *_: pytest.fail("tasks were drawn"))
     assert ship.chosen(args.runs)[0] == args.runs[1]

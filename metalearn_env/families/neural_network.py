@@ -37,8 +37,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 MOST_DECADES = 30.0
 HELD_OUT = 0.5  # of as many as there are for training
-OF_PERCEPTRONS = ("width", "depth", "activation")
-OF_TEACHERS = ("dimension", "classes", "noise", "tails")
+OF_PERCEPTRONS = ("width", "depth", "activation", "gain")
+OF_TEACHERS = ("dimension", "classes", "noise", "tails", "decay", "offset")
 
 
 @final
@@ -56,6 +56,9 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         examples: for training. Default: 64, of a data set at most half of the rows of the split.
         noise: share of the teacher's labels that are replaced by random ones.
         tails: of synthetic inputs: "normal", or "heavy", those of Student's t with 3 degrees of freedom.
+        decay: variances of synthetic inputs fall like 1 / index^decay; their mean is 1.
+        offset: mean of synthetic inputs, in their standard deviations.
+        gain: what the first weights of a perceptron are multiplied by; at 1 signals keep their size from layer to layer.
         scale: the objective is multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         batch_size: examples that a step sees, drawn with replacement; None: all of them.
         dataset: "iris", "wine", "digits", "breast_cancer", or arrays (X, y): tasks are subsamples of its rows.
@@ -99,6 +102,9 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
     examples: int | None = None
     noise: Range = 0.0
     tails: Tails = "normal"
+    decay: Range = 0.0
+    offset: Range = 0.0
+    gain: Range = 1.0
     scale: Range = 3.0
     batch_size: int | None = 16
     dataset: str | tuple[Any, Any] | None = None
@@ -125,15 +131,15 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         if not is_number(self.momentum) or not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum is in [0, 1), not {self.momentum!r}")
         check_tails(self.tails)
-        noise = as_range("noise", self.noise, minimum=0.0, maximum=1.0)
-        if noise[0] == 0.0 < noise[1]:
-            raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
         common: dict[str, Any] = {
             "activations": ACTIVATIONS if self.activation == "mixed" else (self.activation,),
             "width": as_range("width", self.width, minimum=1, integer=True),
             "depth": as_range("depth", self.depth, minimum=1, integer=True),
-            "noise": noise,
+            "noise": self._none_or_range("noise", 1.0),
             "tails": self.tails,
+            "decay": self._none_or_range("decay", 4.0),
+            "offset": self._none_or_range("offset", 100.0),
+            "gain": as_range("gain", self.gain, minimum=1e-3, maximum=1e3),
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }
@@ -161,6 +167,12 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         ends = [sizes["dimension"][1], *[widest] * deepest, sizes["classes"][1]]
         layers = tuple(pairwise(ends))
         return NetworkLaw(networks=Perceptrons(layers, self.precision, self.device), layers=layers, **sizes, **common)
+
+    def _none_or_range(self, name: str, maximum: float) -> tuple[float, float]:
+        found = as_range(name, getattr(self, name), minimum=0.0, maximum=maximum)
+        if found[0] == 0.0 < found[1]:
+            raise ValueError(f"{name} is 0 or a range above 0, not {getattr(self, name)!r}")
+        return found
 
     def _of_ones_own(self, common: dict[str, Any]) -> NetworkLaw:
         self._refuse("a module of one's own", *OF_PERCEPTRONS, *OF_TEACHERS)
