@@ -30,6 +30,7 @@ from agents.training import (
     RUN,
     Clock,
     Logs,
+    Observed,
     ProgressBar,
     Validation,
     is_recurrent,
@@ -74,6 +75,8 @@ class Args:
     """environment steps between scores on validation tasks"""
     validation_tasks: int = 128
     """how many of them, of each family"""
+    validation_kwargs: tuple[str, ...] = ()
+    """options of the environment of validation tasks, which go before those that it is trained on"""
 
 
 def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
@@ -92,7 +95,8 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     record = begun or new_record(args)
     options, chosen = record["options"], Settings(**record["settings"])
     steps = args.steps or record["steps"]
-    validation = task_sets(args.env, "validation", args.validation_tasks, 0, options, Cache())
+    on_validation = {**options, **dict(map(key_value, args.validation_kwargs))}
+    validation = task_sets(args.env, "validation", args.validation_tasks, 0, on_validation, Cache())
     identity = {"algo": args.algo, "env": args.env, "env_kwargs": options, "metalearn_env": versions()["metalearn_env"]}
     if begun:
         model = resumed(args, options, chosen, identity)
@@ -109,7 +113,8 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     write_run(args.out, record)
     parts = [
         ProgressBar(steps),
-        Validation(validation, args.validate_every, args.out, says, watch),
+        observed := Observed(args.out),
+        Validation(validation, args.validate_every, observed, args.out, says, watch),
         Logs(max(1, args.validate_every // LOGS)),
         Checkpoint(args.checkpoint_every, args.out, identity),
         clock := Clock(args.out, record),

@@ -111,12 +111,38 @@ class Clock(BaseCallback):
         write_run(self._folder, self._record)
 
 
+class Observed(BaseCallback):
+    """Keep the lowest and the highest value of every feature that is met, where an algorithm shows what it meets.
+
+    Args:
+        folder: the run, whose policy file tells what was met before, if it goes on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        known = load(folder / POLICY).header.get("observed") if (folder / POLICY).exists() else None
+        self._range: NDArray[np.float64] | None = None if known is None else np.array(known)
+
+    def _on_step(self) -> bool:
+        if (met := self.locals.get("new_obs")) is not None:
+            ends = np.stack([met.min(axis=0), met.max(axis=0)]).astype(np.float64)
+            before = ends if self._range is None else self._range
+            self._range = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
+        return True
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What a policy file says of it, see `metalearn_env.policy.Policy`."""
+        return {} if self._range is None else {"observed": self._range.tolist()}
+
+
 class Validation(BaseCallback):
     """Score the agent on validation tasks every ``every`` steps, and export the best so far.
 
     Args:
         sets: what to score on; of several sets the mean counts.
         every: environment steps between scores.
+        observed: what the agent has met.
         folder: the run; ``validation.csv`` and ``policy.safetensors`` (of a recurrent agent ``best.zip``) are written
             there.
         header: what the policy file is to say of itself.
@@ -127,12 +153,14 @@ class Validation(BaseCallback):
         self,
         sets: Sequence[TaskSet],
         every: int,
+        observed: Observed,
         folder: Path,
         header: dict[str, Any],
         watch: Callable[[int, float], bool] | None = None,
     ) -> None:
         super().__init__()
-        self._sets, self._every, self._folder, self._header, self._watch = sets, every, folder, header, watch
+        self._sets, self._every, self._folder, self._says, self._watch = sets, every, folder, header, watch
+        self._observed = observed
         self._next, self._best, self._goes_on = 0, -np.inf, True
         if (folder / POLICY).exists():
             self._best = load(folder / POLICY).header["validation_iqm"]
@@ -155,6 +183,10 @@ class Validation(BaseCallback):
         scored = read_scores(self._folder)
         if not scored or scored[-1][0] < self.num_timesteps:
             self._score()
+
+    @property
+    def _header(self) -> dict[str, Any]:
+        return {**self._says, **self._observed.header}
 
     def _score(self) -> None:
         iqm = mean_score(self._sets, lambda tasks: reached(self.model, self._header, tasks))

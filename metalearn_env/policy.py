@@ -46,7 +46,9 @@ class Policy:
         header: what the file says of it: ``history``, ``action`` and ``strategy`` of the environment it was trained
             on, ``feature_names``; the hidden units, ``activation`` ("tanh", the default, or "relu"), and what brings
             the outputs into the box of actions, ``output`` ("clip", the default, or "tanh"; of discrete actions the
-            largest output counts); and where it comes from (environment, command, seed, versions, score).
+            largest output counts); the lowest and the highest value of every feature that it met in training,
+            ``observed``, if it is to take what lies beyond them for the nearest of them; and where it comes from
+            (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -77,6 +79,8 @@ class Policy:
         if observations.ndim != 2 or observations.shape[1] != len(first):
             raise ValueError(f"observations have shape (n, {len(first)}), not {observations.shape}")
         output = observations
+        if self._observed is not None:
+            output = np.minimum(np.maximum(output, self._observed[0]), self._observed[1])
         for matrix, bias in matrices[:-1]:
             output = output @ matrix
             output += bias
@@ -96,6 +100,12 @@ class Policy:
     def _matrices(self) -> list[tuple[Floats, Floats]]:
         """The layers as they are multiplied, (in, out)."""
         return [(np.ascontiguousarray(weight.T), bias) for weight, bias in self.layers]
+
+    @cached_property
+    def _observed(self) -> Floats | None:
+        """The lowest and the highest value of every feature, (2, width), between which observations are kept."""
+        observed = self.header.get("observed")
+        return None if observed is None else np.array(observed, np.float32)
 
     @cached_property
     def _tanh(self) -> bool:
@@ -190,6 +200,9 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")
+    observed = np.array(header.get("observed", np.zeros((2, len(header["feature_names"])))), np.float64)
+    if observed.shape != (2, len(header["feature_names"])) or not (observed[0] <= observed[1]).all():
+        raise ValueError(f"observed is the lowest and the highest value of every feature, not {header['observed']}")
     if not layers or unused:
         raise ValueError(f"a policy has at least one layer of weight and bias, and nothing else: {unused}")
     width = len(header["feature_names"])

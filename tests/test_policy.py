@@ -120,6 +120,8 @@ WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 21"),
         ({"policy": json.dumps(header())}, WEIGHT.astype(int), BIAS, "layer 0"),
         ({"policy": json.dumps(header())}, WEIGHT * np.nan, BIAS, "finite"),
+        ({"policy": json.dumps(header(observed=[[0.0], [1.0]]))}, WEIGHT, BIAS, "observed is the lowest"),
+        ({"policy": json.dumps(header(observed=[[1.0] * 21, [0.0] * 21]))}, WEIGHT, BIAS, "observed is the lowest"),
         ({"policy": json.dumps(header())}, np.zeros((3, 21), np.float32), np.zeros(3, np.float32), "outputs, not 3"),
     ],
 )
@@ -153,6 +155,16 @@ def test_other_features_are_refused_with_both_lists() -> None:
 def test_observations_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
         untrained()(np.zeros(shape, np.float32))
+
+
+def test_what_lies_beyond_training_is_taken_for_the_nearest(tmp_path: Path) -> None:
+    policy, width = untrained(), len(feature_names(2))
+    Policy(policy.layers, {**policy.header, "observed": [[-0.5] * width, [1.0] * width]}).save(tmp_path / "kept")
+    seen = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
+    assert (seen < -0.5).any() and (seen > 1.0).any()
+    kept = load(tmp_path / "kept")
+    assert np.array_equal(kept(seen), policy(np.clip(seen, -0.5, 1.0)))
+    assert not np.array_equal(kept(seen), policy(seen))
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))

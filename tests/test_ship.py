@@ -44,7 +44,7 @@ def run(folder: Path, seed: int, validation_iqm: float, **header: Any) -> Path:
         "output": "clip",
     }
     replace(policy, header={**policy.header, **says, **header}).save(folder / POLICY)
-    (folder / RUN).write_text(json.dumps({"validation_tasks": 16, "wall_seconds": 90.0}))
+    (folder / RUN).write_text(json.dumps({"validation_tasks": 16, "validation_kwargs": [], "wall_seconds": 90.0}))
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -26,9 +27,9 @@ pytest.importorskip("tensorboard")
 pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
-from agents import train
+from agents import train, training
 from agents.checkpoints import CHECKPOINTS, checkpoints
-from agents.training import POLICY, RUN, read_returns, read_scores
+from agents.training import POLICY, RUN, Observed, read_returns, read_scores
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -94,6 +95,34 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
     tasks = TaskSet(ENV, "validation", 16, 0, TINY)
     row = score(tasks, [contender(str(finished.out / POLICY))])["rows"][0]
     assert row["iqm"] == pytest.approx(header["validation_iqm"], abs=1e-4)
+
+
+def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
+    observed = Observed(tmp_path)
+    assert observed.header == {}
+    for met in ([[0.0, 3.0]], [[1.0, 2.0], [-1.0, 2.5]]):
+        observed.locals = {"new_obs": np.array(met, np.float32)}
+        assert observed._on_step()
+    assert observed.header == {"observed": [[-1.0, 2.0], [1.0, 3.0]]}
+    untrained = Policy.untrained(history=1, seed=0)
+    Policy(untrained.layers, {**untrained.header, "observed": [[-2.0] * 21, [2.0] * 21]}).save(tmp_path / POLICY)
+    assert Observed(tmp_path).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
+
+
+def test_what_was_met_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "mean_score", lambda *_, scores=itertools.count(): float(next(scores)))
+    train.main(arguments(tmp_path / "run", steps=320, validate_every=160))
+    low, high = np.array(load(tmp_path / "run" / POLICY).header["observed"])
+    horizon, progress = (feature_names(5).index(name) for name in ("log10_horizon", "progress"))
+    assert low[horizon] == high[horizon] == pytest.approx(np.log10(TINY["horizon"]))
+    assert (low[progress], high[progress]) == pytest.approx((0.0, 1.0 - 1.0 / TINY["horizon"]))
+
+
+def test_validation_tasks_may_be_others(finished: Any, tmp_path: Path) -> None:
+    train.main(replace(finished, out=tmp_path / "other", steps=160, validation_kwargs=("horizon:4",)))
+    (first, *_), (other, *_) = read_scores(finished.out), read_scores(tmp_path / "other")
+    assert first[0] == other[0] == 0
+    assert first[1] != other[1]
 
 
 def test_the_same_seed_trains_the_same_policy(finished: Any, tmp_path: Path) -> None:
