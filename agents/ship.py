@@ -85,7 +85,11 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
         raise ValueError("name at least one folder of a run")
     headers = [load(folder / POLICY).header for folder in runs]
     of_tasks = [
-        (header["env"], task_options(header), *(_record(run)[name] for name in ("validation_tasks", "validation_kwargs")))
+        (
+            header["env"],
+            task_options(header),
+            *(_record(run)[name] for name in ("validation_tasks", "validation_kwargs")),
+        )
         for run, header in zip(runs, headers, strict=True)
     ]
     for folder, other in zip(runs, of_tasks, strict=True):

@@ -58,7 +58,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         tails: of synthetic inputs: "normal", or "heavy", those of Student's t with 3 degrees of freedom.
         decay: variances of synthetic inputs fall like 1 / index^decay; their mean is 1.
         offset: mean of synthetic inputs, in their standard deviations.
-        gain: what the first weights of a perceptron are multiplied by; at 1 signals keep their size from layer to layer.
+        gain: what the first weights of a perceptron are multiplied by; at 1 signals keep their size through layers.
         scale: the objective is multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         batch_size: examples that a step sees, drawn with replacement; None: all of them.
         dataset: "iris", "wine", "digits", "breast_cancer", or arrays (X, y): tasks are subsamples of its rows.
