@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.family import Array
+from metalearn_env.family import TINY, Array
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
+MOVED = 0.1  # of |theta|, by a natural step
 KEPT, SQUARES_KEPT, UNSURE = 0.9, 0.999, 1e-8  # Adam's beta_1, beta_2, epsilon
 
 
@@ -37,3 +38,22 @@ def descent(optimizer: str, momentum: float, gradient: Array, state: Array, t: N
     unbiased = (mean + changes[0]) / (1.0 - KEPT**step)
     root = np.sqrt(np.maximum(square + changes[1], 0.0) / (1.0 - SQUARES_KEPT**step))
     return np.concatenate([-unbiased / (root + UNSURE), *changes], axis=1)
+
+
+def natural_step(loss: Array, slope: Array, size: Array, norm: Array, share: float) -> Array:
+    """Return the steps, (n,), to begin with: f / slope, but at most a tenth of |theta| / |d|; 1 where there is none.
+
+    Args:
+        loss: f, of which 0 is a lower bound.
+        slope: -g'd, by which it falls.
+        size: |theta|; 0 says nothing.
+        norm: |d|
+        share: of what a gradient moves theta by in the end, what it does at once: 1 - momentum.
+
+    A network whose signals die away from layer to layer has small gradients, and f / slope would throw it far off; that
+    steps are to be in proportion to theta is of You, Gitman and Ginsburg (2017).
+    """
+    linear = np.divide(loss, slope, out=np.full_like(loss, np.inf), where=slope > TINY)
+    near = np.divide(MOVED * size, norm, out=np.full_like(loss, np.inf), where=(size > TINY) & (norm > TINY))
+    step = share * np.minimum(linear, near)
+    return np.where(np.isfinite(step) & (step > 0.0), step, 1.0)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env import datasets
-from metalearn_env.descents import KEPT, OPTIMIZERS, descent, num_carried
-from metalearn_env.family import Array, Evaluation, Kind, TaskFamily, ratio_or_one
+from metalearn_env.descents import KEPT, OPTIMIZERS, descent, natural_step, num_carried
+from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.network_tasks import NetworkLaw, NetworkTask
 from metalearn_env.networks import Modules, made_by
@@ -283,7 +283,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         return np.concatenate([task.descriptor, np.full((len(task.first), 1), kind)], axis=1)
 
     def step_unit(self, task: NetworkTask, first: Evaluation) -> Array:
-        """Return f_0 / -g_0'd_0, after which f would be 0 were it linear, times 1 - momentum; 1 where d_0 = 0."""
+        """Return the step that would bring f to 0 were it linear, but none that moves theta by more than a tenth."""
         p = self._law.networks.num_parameters
         direction, share = first.direction[:, :p], 1.0
         gradient = -direction
@@ -291,8 +291,8 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
             gradient = first.direction[:, p : 2 * p] / (1.0 - KEPT)  # the mean of g has moved by so much of it
         elif self.optimizer == "momentum":
             share = 1.0 - self.momentum
-        slope = -np.vecdot(gradient, direction)
-        return share * ratio_or_one(first.signal, slope)
+        slope, size = -np.vecdot(gradient, direction), np.sqrt(np.vecdot(task.first, task.first))
+        return natural_step(first.signal, slope, size, np.sqrt(np.vecdot(direction, direction)), share)
 
     def reference_loss(self, task: NetworkTask) -> Array:
         return np.zeros(len(task.objective))
