@@ -122,15 +122,18 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.losses.append(loss)
         bad = self._fault(loss, grads)
         if not bad:
-            direction = self._direction(optimizer, grads, variables, here)
-            flat = _flat(direction, variables)
-            if not math.isfinite(squared := float(flat @ flat)):
+            flat = self._direction(optimizer, grads, variables, here)
+            before = torch.zeros_like(flat) if self._before is None else self._before
+            squared, alignment = torch.stack((flat @ flat, flat @ before)).tolist()
+            if not (math.isfinite(squared) and math.isfinite(alignment)):
                 bad = "the direction is not finite"
         if bad:
             return self._retreat(bad, values, here)
-        step = self._chosen(loss, squared, grads, variables, flat)
+        step = self._chosen(loss, squared, alignment, grads, variables, flat)
+        parts = flat.split([value.numel() for value in values])
+        direction = [part.view_as(value) for part, value in zip(parts, values, strict=True)]
         torch._foreach_add_(values, direction, alpha=step)
-        optimizer.learning_rate = step
+        _set_rate(optimizer, step)
         self._earlier, self._before, self._last = here, flat, step
         self.step_sizes.append(step)
 
@@ -139,26 +142,31 @@ class LearnedStepSize(keras.callbacks.Callback):
         found = ""
         if not self._guard.accepts(loss, begins=self._stepper is None):
             found = f"the loss is {loss:g}"
-        elif not torch.stack(torch._foreach_norm([g for g in grads if g is not None])).isfinite().all():
+        elif not math.isfinite(float(torch.stack(torch._foreach_norm([g for g in grads if g is not None])).sum())):
             found = "the gradient is not finite"
         if found and len(self.losses) == 1:
             self.on_train_end()
             raise ValueError(f"at the first step {found}; it is finite and not negative")
         return found
 
-    def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> Tensors:
-        """Return the update that the optimiser makes at a learning rate of 1; the variables are as they were."""
-        values = [variable.value.data for variable in variables]
-        optimizer.learning_rate = 1.0
-        torch._foreach_zero_(values)
+    def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> torch.Tensor:
+        """Return the update, flat, that the optimiser makes at a learning rate of 1; the variables are as they were."""
+        _set_rate(optimizer, 1.0)
+        torch._foreach_zero_([variable.value.data for variable in variables])
         try:
             self._apply(grads, variables)
-            return [variable.value.data.clone() for variable in variables]
+            return _flat([variable.value.data for variable in variables], variables)
         finally:
             torch._foreach_copy_([variable.value.data for variable in variables], here)
 
     def _chosen(
-        self, loss: float, squared: float, grads: Sequence[Any], variables: Sequence[Any], flat: torch.Tensor
+        self,
+        loss: float,
+        squared: float,
+        alignment: float,
+        grads: Sequence[Any],
+        variables: Sequence[Any],
+        flat: torch.Tensor,
     ) -> float:
         if self._stepper is None:
             slope = -float(_flat(grads, variables) @ flat)
@@ -167,7 +175,7 @@ class LearnedStepSize(keras.callbacks.Callback):
             left = max(1, self._horizon - len(self.step_sizes))
             known = self._descriptor()
             self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
-        return self._stepper.observe(loss, squared, 0.0 if self._before is None else float(flat @ self._before))
+        return self._stepper.observe(loss, squared, alignment)
 
     def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
         """Go back to before the last step, from where a new run begins with smaller ones."""
@@ -175,7 +183,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._stepper is not None:
             self._guard.shrink(self._last, self._stepper.unit)
         self._last, self._before, self._earlier, self._stepper = self._guard.most, None, None, None
-        self.model.optimizer.learning_rate = self._guard.most
+        _set_rate(self.model.optimizer, self._guard.most)
         self.step_sizes.append(math.nan)
         warnings.warn(
             f"update {len(self.losses)}: {why}; back to before the last step, "
@@ -213,8 +221,14 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
             raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
 
 
+def _set_rate(optimizer: Any, rate: float) -> None:
+    """Set the learning rate, without what Keras does about it."""
+    optimizer.learning_rate.value.data.fill_(rate)
+
+
 def _flat(tensors: Sequence[Any], variables: Sequence[Any]) -> torch.Tensor:
-    """Return a tensor for each variable, or zeros where there is None, one after the other in double precision."""
+    """Return a tensor for each variable, or zeros for None, one after the other, in single precision or more."""
     pairs = zip(tensors, variables, strict=True)
     parts = [torch.zeros_like(variable.value) if tensor is None else tensor for tensor, variable in pairs]
-    return torch.cat([part.reshape(-1) for part in parts]).double()
+    flat = torch.cat([part.reshape(-1) for part in parts])
+    return flat.to(torch.promote_types(torch.float32, flat.dtype))
