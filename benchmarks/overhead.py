@@ -29,8 +29,9 @@ from metalearn_env.progress import progress
 
 BAR = 0.05
 TURN = 10  # steps
+RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
-BATCHES = (64, 256)
+BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
 
 
 def perceptron() -> nn.Module:
@@ -45,9 +46,9 @@ def convolutions() -> nn.Module:
 
 NETWORKS = {"perceptron": perceptron, "convolutions": convolutions}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "SGD": lambda p: torch.optim.SGD(p, lr=1e-3),
-    "SGD, momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
-    "Adam": lambda p: torch.optim.Adam(p, lr=1e-3),
+    "SGD": lambda p: torch.optim.SGD(p, lr=RATE),
+    "SGD, momentum": lambda p: torch.optim.SGD(p, lr=RATE, momentum=0.9),
+    "Adam": lambda p: torch.optim.Adam(p, lr=RATE),
 }
 
 
@@ -113,7 +114,7 @@ class KerasLoop:
         self.model = keras.Sequential([keras.Input((PIXELS,)), *layers])
         self.parameters = self.model.count_params()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.model.compile(made[optimizer](1e-3), loss=loss)
+        self.model.compile(made[optimizer](RATE), loss=loss)
         if policy:
             callback = adapter.LearnedStepSize(policy, horizon=10**6, batch_size=batch_size)
             callback.set_model(self.model)
@@ -124,8 +125,8 @@ class KerasLoop:
         self.model.train_on_batch(*self._data.draw())
 
 
-CASES = [(TorchLoop, network, of, batch) for network in NETWORKS for batch in BATCHES for of in OPTIMIZERS]
-OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES for of in OPTIMIZERS]
+CASES = [(TorchLoop, network, of, batch) for network, sizes in BATCHES.items() for batch in sizes for of in OPTIMIZERS]
+OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES["perceptron"] for of in OPTIMIZERS]
 
 
 def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Policy, seconds: float) -> str:
