@@ -1,9 +1,10 @@
-"""What a learned step size costs in a training loop of PyTorch: ``python -m benchmarks.overhead``.
+"""What a learned step size costs in a training loop of PyTorch, and of Keras: ``python -m benchmarks.overhead``.
 
-A step (forward, backward, optimiser) of two networks of 100,000 parameters, with and without
-`metalearn_env.adapters.torch.LearnedStepSize`: the loops take turns, a step each, and what is told is the median of the
-differences over the median of the plain steps, of processor time, on one thread. It prints a table and writes
-docs/results/overhead.md.
+A step is a user's: forward, backward, optimiser, on the next minibatch of a data set, of two networks of 100,000
+parameters; and ``train_on_batch`` of Keras, where that is installed. Two loops, with and without a policy, take turns
+of 10 steps each, so that either has the caches to itself for that long. What is told is the median of the differences
+between turns, each of which is the median of its steps, over the median of the plain ones; processor time, one thread.
+It prints a table and writes docs/results/overhead.md.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -25,90 +28,158 @@ from metalearn_env.policy import Policy, load
 from metalearn_env.progress import progress
 
 BAR = 0.05
-HISTORY, WIDTH = 5, 64  # of the policies that are shipped
+TURN = 10  # steps
+RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
+ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
+BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
 
 
 def perceptron() -> nn.Module:
-    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(nn.Linear(PIXELS, 128), nn.ReLU(), nn.Linear(128, CLASSES))
 
 
 def convolutions() -> nn.Module:
     first = nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
     second = nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
-    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(1568, 60), nn.ReLU(), nn.Linear(60, 10))
+    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(1568, 60), nn.ReLU(), nn.Linear(60, CLASSES))
 
 
 NETWORKS = {"perceptron": perceptron, "convolutions": convolutions}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "SGD": lambda p: torch.optim.SGD(p, lr=1e-3),
-    "SGD, momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
-    "Adam": lambda p: torch.optim.Adam(p, lr=1e-3),
+    "SGD": lambda p: torch.optim.SGD(p, lr=RATE),
+    "SGD, momentum": lambda p: torch.optim.SGD(p, lr=RATE, momentum=0.9),
+    "Adam": lambda p: torch.optim.Adam(p, lr=RATE),
 }
 
 
-class Loop:
-    """A training loop on images of noise of 28 x 28 pixels, with a policy or without."""
+class Loop(Protocol):
+    """A training loop."""
+
+    parameters: int
+
+    def step(self) -> None:
+        """Make one step."""
+
+
+class Data:
+    """Images of noise of 28 x 28 pixels, a minibatch after the other, for ever."""
+
+    def __init__(self, batch_size: int) -> None:
+        torch.manual_seed(0)
+        self._x, self._y = torch.randn(ROWS, PIXELS), torch.randint(0, CLASSES, (ROWS,))
+        self._size, self._next = batch_size, 0
+
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = slice(self._next, self._next + self._size)
+        self._next = (self._next + self._size) % (ROWS - self._size)
+        return self._x[rows], self._y[rows]
+
+
+class TorchLoop:
+    """A loop of one's own in PyTorch, with a policy or without."""
 
     def __init__(self, network: str, optimizer: str, batch_size: int, policy: Policy | None) -> None:
-        torch.manual_seed(0)
+        self._data = Data(batch_size)
         self.model = NETWORKS[network]()
-        self.x, self.y = torch.randn(batch_size, 784), torch.randint(0, 10, (batch_size,))
+        self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
-        self.scheduler = LearnedStepSize(self.optimizer, policy) if policy else None
+        self.scheduler = LearnedStepSize(self.optimizer, policy, batch_size=batch_size) if policy else None
 
-    def seconds(self) -> float:
-        """Make one step and return what it took."""
-        began = time.thread_time()
+    def step(self) -> None:
+        x, y = self._data.draw()
         self.optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(self.model(self.x), self.y)
+        loss = nn.functional.cross_entropy(self.model(x), y)
         loss.backward()
         if self.scheduler:
             self.scheduler.step(loss)
         self.optimizer.step()
-        return time.thread_time() - began
 
 
-def line(network: str, optimizer: str, batch_size: int, policy: Policy, steps: int) -> str:
-    """Return the row of one kind of loop."""
-    plain, ours = (Loop(network, optimizer, batch_size, which) for which in (None, policy))
-    times = []
-    for turn in range(steps):
-        first, second = (plain, ours) if turn % 2 else (ours, plain)
-        pair = first.seconds(), second.seconds()
-        times.append(pair if turn % 2 else pair[::-1])
-    step, more = median(a for a, _ in times), median(b - a for a, b in times)
-    parameters = sum(p.numel() for p in plain.model.parameters())
+class KerasLoop:
+    """The perceptron in Keras, with a policy or without."""
+
+    def __init__(self, network: str, optimizer: str, batch_size: int, policy: Policy | None) -> None:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        import keras
+
+        from metalearn_env.adapters import keras as adapter
+
+        made = {
+            "SGD": keras.optimizers.SGD,
+            "SGD, momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+            "Adam": keras.optimizers.Adam,
+        }
+        self._data = Data(batch_size)
+        layers = keras.layers.Dense(128, "relu"), keras.layers.Dense(CLASSES)
+        self.model = keras.Sequential([keras.Input((PIXELS,)), *layers])
+        self.parameters = self.model.count_params()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.model.compile(made[optimizer](RATE), loss=loss)
+        if policy:
+            callback = adapter.LearnedStepSize(policy, horizon=10**6, batch_size=batch_size)
+            callback.set_model(self.model)
+            callback.set_params({"epochs": 1, "steps": None})
+            callback.on_train_begin()
+
+    def step(self) -> None:
+        self.model.train_on_batch(*self._data.draw())
+
+
+CASES = [(TorchLoop, network, of, batch) for network, sizes in BATCHES.items() for batch in sizes for of in OPTIMIZERS]
+OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES["perceptron"] for of in OPTIMIZERS]
+
+
+def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Policy, seconds: float) -> str:
+    """Return the row of one kind of loop, which is measured for so long."""
+    plain, ours = (kind(network, optimizer, batch_size, which) for which in (None, policy))
+    for loop in (plain, ours):
+        turn(loop)
+    turns: list[tuple[float, float]] = []
+    end = time.thread_time() + seconds
+    while len(turns) < 4 or time.thread_time() < end:
+        turns += [(turn(plain), turn(ours)), (turn(ours), turn(plain))[::-1]]
+    step, more = median(a for a, _ in turns), median(b - a for a, b in turns)
     reached = "yes" if more / step < BAR else "no"
+    library = "Keras" if kind is KerasLoop else "PyTorch"
     return (
-        f"| {network}, {parameters:,} | {optimizer} | {batch_size} | {1e6 * step:,.0f} | {1e6 * more:,.0f} | "
-        f"{more / step:.1%} | {reached} |"
+        f"| {library} | {network}, {plain.parameters:,} | {optimizer} | {batch_size} | {1e6 * step:,.0f} | "
+        f"{1e6 * more:,.0f} | {more / step:.1%} | {reached} |"
     )
+
+
+def turn(loop: Loop) -> float:
+    """Return what a step takes in a turn, in seconds."""
+    times = []
+    for _ in range(TURN):
+        began = time.thread_time()
+        loop.step()
+        times.append(time.thread_time() - began)
+    return median(times)
 
 
 def main() -> None:
     """Measure, print and write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="of each loop")
-    parser.add_argument(
-        "--policy", help="a policy's name or file; default: random weights of the size of those shipped"
-    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="processor time for each line of the table")
+    parser.add_argument("--policy", default="mixture", help="a policy's name or file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/overhead.md"))
     options = parser.parse_args()
     check_writable(options.out)
     torch.set_num_threads(1)
-    policy = _still(load(options.policy) if options.policy else Policy.untrained(history=HISTORY, seed=0, width=WIDTH))
-    cases = [(n, o, b) for n in NETWORKS for b in (32, 128) for o in OPTIMIZERS]
-    lines = [line(*case, policy, options.steps) for case in progress(cases, "overhead")]
+    policy = _still(load(options.policy))
+    cases = CASES + (OF_KERAS if find_spec("keras") else [])
+    before = os.getloadavg()[0]
+    lines = [line(*case, policy, options.seconds) for case in progress(cases, "overhead")]
     page = [
-        "# Overhead of a learned step size in PyTorch",
+        "# Overhead of a learned step size",
         "",
-        f"`python -m benchmarks.overhead` wrote this page: loops that take turns, {options.steps} steps of each,",
-        f"medians of processor time; one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
-        f"{os.cpu_count()} cores on which {os.getloadavg()[0]:.1f} processes ran, this one among them: others take",
-        "from the caches, and what is short suffers more from it.",
+        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {TURN} steps, medians of processor",
+        f"time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__}, {policy!r},",
+        f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
+        "others take from the caches, and what is short suffers more from it.",
         "",
-        f"| network, parameters | optimiser | batch | a step (us) | more (us) | overhead | < {BAR:.0%} |",
-        "|---|---|---|---|---|---|---|",
+        f"| library | network, parameters | optimiser | batch | a step (us) | more (us) | overhead | < {BAR:.0%} |",
+        "|---|---|---|---|---|---|---|---|",
         *lines,
         "",
     ]

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import metalearn_env
 from metalearn_env.adapters.torch import LearnedStepSize
 from metalearn_env.policy import load
 
@@ -40,25 +39,26 @@ def pictures(n=300):
     return images, labels
 
 
-def in_the_environment(options, choose):
-    """Return the final losses of 32 episodes, side by side."""
-    envs = gym.make_vec(ENV_ID, num_envs=32, split="test", horizon=STEPS, **options)
+def in_the_environment(options, episodes, choose):
+    """Return the median of the final losses of episodes that run side by side."""
+    envs = gym.make_vec(ENV_ID, num_envs=episodes, split="test", horizon=STEPS, **options)
     observations, _ = envs.reset(seed=0)
-    losses = np.full(32, np.nan)
+    losses = np.full(episodes, np.nan)
     while np.isnan(losses).any():
         observations, _, ended, _, infos = envs.step(choose(observations))
         losses = np.where(np.isnan(losses) & ended, infos["loss"], losses)
-    return losses
+    return np.median(losses)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="neural-network", help="a policy's name or file")
-    policy = load(parser.parse_args().policy)
-    images, labels = pictures()
-    options = {"module": Crosses, "dataset": (images, labels), "optimizer": "adam", "history": policy.header["history"]}
+    parser.add_argument("--episodes", type=int, default=32, help="in the environment")
+    policy = load((given := parser.parse_args()).policy)
+    images, labels = data = pictures()
+    options = {"module": Crosses, "dataset": data, "optimizer": "adam", "history": policy.header["history"]}
     for name, choose in {"unit": lambda seen: np.zeros((len(seen), 1)), "policy": policy}.items():
-        print(f"median loss with steps of the {name}: {np.median(in_the_environment(options, choose)):.4f}")
+        print(f"median loss with steps of the {name}: {in_the_environment(options, given.episodes, choose):.4f}")
 
     torch.manual_seed(0)
     model, x, y = Crosses(), torch.tensor(images, dtype=torch.float32), torch.tensor(labels)
@@ -72,7 +72,7 @@ def main():
         scheduler.step(loss)  # before optimizer.step()
         optimizer.step()
     right = (model(x[200:]).argmax(1) == y[200:]).float().mean()
-    print(f"metalearn_env {metalearn_env.__version__}, a loop of one's own: {right:.0%} of 100 new pictures are told")
+    print(f"in a loop of one's own: {right:.0%} of 100 new pictures are told")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,17 @@ from typing import Any
 
 import numpy as np
 
+NAMES_CODE = "names code"
+
 
 def described(value: Any) -> Any:
     """Return a value in plain JSON; arrays, and what can be one, by their digest.
 
+    Code is not told by its name, since the same name may stand for other code elsewhere or later: neither a class, nor
+    what is in a field of a dataclass whose metadata have ``NAMES_CODE``.
+
     Raises:
-        TypeError: it has objects in it that are none of numbers, text, arrays, classes, dataclasses or collections.
+        TypeError: it has objects in it that are none of numbers, text, arrays, dataclasses or collections.
 
     >>> described({"dimension": (8, 64), "noise": 0.5})
     {'dimension': [8, 64], 'noise': 0.5}
@@ -33,14 +38,16 @@ def described(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, type):
-        return f"{value.__module__}:{value.__qualname__}"
+        raise TypeError(f"the class {value.__name__} has no description by content")
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if is_dataclass(value):
-        return {
-            "class": described(type(value)),
-            **{of.name: described(getattr(value, of.name)) for of in fields(value)},
-        }
+        found = {of.name: getattr(value, of.name) for of in fields(value)}
+        for of in fields(value):
+            if NAMES_CODE in of.metadata and found[of.name] is not None:
+                raise TypeError(f"{of.name}={found[of.name]!r} has no description by content")
+        kind = type(value)
+        return {"class": f"{kind.__module__}:{kind.__qualname__}", **described(found)}
     if isinstance(value, (tuple, list)):
         return [described(entry) for entry in value]
     array = np.ascontiguousarray(value)

@@ -150,20 +150,23 @@ class Observer:
         columns, end = self._columns, NUM_STATIC + self._new
         self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end].T
         self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC + NUM_LEVELS : -len(STEP_FEATURES)]
+        self._latest = self._before[NUM_LEVELS:6]
+        self._logs, self._features = np.ones((2, *self._before.shape))
+        self._raw, self._levels, self._last = self._logs[NUM_LEVELS:], self._logs[1:3], self._logs[NUM_LEVELS:6]
+        self._remainder, self._last_levels = self._logs[7], self._logs[3:6:2]
+        self._norm_ratio, self._cosine, self._seen = self._features[5], self._features[6], self._features[: self._new]
 
     def _observe_step(self, engine: Learners) -> None:
+        logs, features, raw = self._logs, self._features, self._raw
         projection = engine.alignment / engine.previous_squared_norm
-        logs = np.empty(self._before.shape)
-        logs[3], logs[4], logs[5], logs[7] = engine.signal, engine.step_size, engine.squared_norm, ONE - projection
-        logs[6] = ONE
-        np.log(np.fmax(logs[3:], TINY, out=logs[3:]), out=logs[3:])
-        logs[0], logs[1:3] = logs[4], logs[3:6:2]
-        features = logs - self._before
-        features *= _SCALES
-        np.divide(projection, np.exp(features[5]), out=features[6])
-        self._before[3:6] = logs[3:6]
-        new = features[: self._new]
-        np.fmin(np.fmax(new, self._low, out=new), self._high, out=self._newest)
+        logs[3], logs[4], logs[5] = engine.signal, engine.step_size, engine.squared_norm
+        np.subtract(ONE, projection, out=self._remainder)
+        np.log(np.fmax(raw, TINY, out=raw), out=raw)  # what stands for the cosine has no meaning yet
+        logs[0], self._levels[:] = logs[4], self._last_levels
+        np.multiply(np.subtract(logs, self._before, out=features), _SCALES, out=features)
+        np.divide(projection, np.exp(self._norm_ratio), out=self._cosine)
+        self._latest[:] = self._last
+        np.fmin(np.fmax(self._seen, self._low, out=self._seen), self._high, out=self._newest)
 
 
 #: features are so many times the logs: a level is of decades, and |d| the root of its square

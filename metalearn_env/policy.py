@@ -36,6 +36,8 @@ OUTPUTS = ("clip", "tanh")
 
 Floats = NDArray[np.floating[Any]]
 
+_MINUS_ONE, _ZERO, _ONE = (np.array(value, np.float32) for value in (-1, 0, 1))  # see `metalearn_env.family.TINY`
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Policy:
@@ -82,15 +84,15 @@ class Policy:
         if self._observed is not None:
             output = np.minimum(np.maximum(output, self._observed[0]), self._observed[1])
         for matrix, bias in matrices[:-1]:
-            output = output @ matrix
+            output = output.dot(matrix)
             output += bias
-            np.tanh(output, out=output) if self._tanh else np.maximum(output, 0.0, out=output)
+            np.tanh(output, out=output) if self._tanh else np.maximum(output, _ZERO, out=output)
         matrix, bias = matrices[-1]
-        output = output @ matrix
+        output = output.dot(matrix)
         output += bias
         choices = self._choices
         if choices is None:
-            return np.tanh(output) if self._squashed else np.minimum(np.maximum(output, -1.0), 1.0)
+            return np.tanh(output) if self._squashed else np.minimum(np.maximum(output, _MINUS_ONE), _ONE)
         if len(choices) == 1:
             return output.argmax(axis=1)
         parts = np.split(output, np.cumsum(choices)[:-1], axis=1)

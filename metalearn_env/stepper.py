@@ -29,6 +29,7 @@ from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
 
+_TINY = float(TINY)
 _INTEGERS = ("horizon", "t")
 _STATE = (*_INTEGERS, "signal", "squared_norm", "previous_squared_norm", "step_size", "unit")
 _DRIVER = ("actions", "observer", "noise", "held")
@@ -105,27 +106,29 @@ class Stepper:
         Raises:
             ValueError: a number is not finite, a norm is negative, a step size not above 0. Nothing has changed.
         """
-        for name, value in (("signal", signal), ("squared_norm", squared_norm), ("alignment", alignment)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name} is finite, not {value!r}")
+        if not (math.isfinite(signal) and math.isfinite(squared_norm) and math.isfinite(alignment)):
+            for name, value in (("signal", signal), ("squared_norm", squared_norm), ("alignment", alignment)):
+                if not math.isfinite(value):
+                    raise ValueError(f"{name} is finite, not {value!r}")
         if squared_norm < 0.0:
             raise ValueError(f"squared_norm is at least 0, not {squared_norm!r}")
         if step_size is not None and not 0.0 < step_size < math.inf:
             raise ValueError(f"step_size is above 0 and finite, not {step_size!r}")
-        learner, one = self._learner, np.ones(1)
-        if step_size is not None and (step_size != learner.step_size[0] or not self.t):
-            learner.step_size = step_size * one
-            self._driver.actions.begin(learner, np.arange(1))
-        learner.previous_squared_norm = learner.squared_norm if self.t else TINY * one
-        learner.signal, learner.squared_norm = signal * one, squared_norm * one + TINY
-        learner.alignment = (alignment if self.t else 0.0) * one
-        learner.t[:] = min(self.t, self.horizon)
-        if self.t:
-            self._driver.update(learner)
+        learner, driver, t = self._learner, self._driver, self.t
+        if step_size is not None and (step_size != learner.step_size[0] or not t):
+            learner.step_size = np.array([step_size], np.float64)
+            driver.actions.begin(learner, np.arange(1))
+        learner.previous_squared_norm, learner.squared_norm = learner.squared_norm, learner.previous_squared_norm
+        learner.signal[0], learner.squared_norm[0] = signal, squared_norm + _TINY
+        learner.t[0] = min(t, learner.horizon[0])
+        if t:
+            learner.alignment[0] = alignment
+            driver.update(learner)
         else:
-            self._driver.begin(self._kind, self._descriptor, learner)
+            learner.alignment[0], learner.previous_squared_norm[0] = 0.0, _TINY
+            driver.begin(self._kind, self._descriptor, learner)
         self.t += 1
-        learner.step_size = self._driver.step_size(learner)
+        learner.step_size = driver.step_size(learner)
         return float(learner.step_size[0])
 
     def state_dict(self) -> dict[str, Any]:

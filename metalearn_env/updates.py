@@ -1,24 +1,33 @@
-"""The updates of a `torch.optim` optimiser: measured as multiples of its learning rate, made anew with another one.
+"""The updates of a `torch.optim` optimiser: measured as multiples of its learning rate, made with another one.
 
-An update is theta + lr d. The optimiser makes it once, with a learning rate that is not yet the one to be taken, and
-d is what theta has moved by, over it. That learning rate is such that the move is about as large as theta itself, so
-that rounding takes no more from d than from the steps of the optimiser alone, in single precision, too.
+An update is theta + lr d. Of `torch.optim.SGD` d is known beforehand (`metalearn_env.foresight`): the optimiser makes
+its update once, with the learning rate that was chosen. Any other makes it with a learning rate that is not yet the one
+to be taken, d is what theta has moved by, over it, and the update is made anew. That learning rate is such that the
+move is about as large as theta itself, so that rounding takes no more from d than from the steps of the optimiser
+alone, in single precision, too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import chain
+from operator import is_
 from typing import Any
 
+import numpy as np
+
+from metalearn_env.descents import natural_step
+from metalearn_env.foresight import dense, foreseeable, write_ascent
 from metalearn_env.networks import torch_itself
 
+ALIGNED = 64  # numbers that rows begin at multiples of: inner products are faster so
 NOT_LINEAR = ("LBFGS", "Rprop", "ASGD", "Adafactor")  # what they move by is no multiple of lr
 _STATE = ("accepted", "rates", "ratios", "_scales", "_size", "_norm", "_before", "_earlier", "_move")
 
 
 class Updates:
-    """The updates of one optimiser; four numbers are kept for each parameter.
+    """The updates of one optimiser; four numbers are kept for each parameter. Gradients are not recorded meanwhile.
 
     Args:
         optimizer: any of `torch.optim` but those of `NOT_LINEAR`, or another whose updates are multiples of lr.
@@ -47,41 +56,66 @@ class Updates:
         if not all(0.0 < rate < math.inf for rate in self.rates):
             raise ValueError(f"learning rates of parameter groups are above 0 and finite, not {self.rates}")
         self.ratios = [rate / self.rates[0] for rate in self.rates]
-        self.parameters = list(self._now())
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if not all(p.is_floating_point() for p in self.parameters):
             raise ValueError(f"parameters are real numbers, not {sorted({str(p.dtype) for p in self.parameters})}")
         dtype, sizes = torch.float32, [p.numel() for p in self.parameters]
         for p in self.parameters:
             dtype = torch.promote_types(dtype, p.dtype)
-        self._flat = torch.zeros(4, sum(sizes), dtype=dtype, device=self.parameters[0].device)
+        self.size = sum(sizes)
+        width = ALIGNED * math.ceil(self.size / ALIGNED)
+        self._flat = torch.zeros(4, width, dtype=dtype, device=self.parameters[0].device)
         self._views = [
-            [part.view_as(p) for part, p in zip(row.split(sizes), self.parameters, strict=True)] for row in self._flat
+            [part.view_as(p) for part, p in zip(row[: self.size].split(sizes), self.parameters, strict=True)]
+            for row in self._flat
         ]
         self._before, self._earlier, self._move = 0, 1, 2  # rows: theta, theta of the update before; newest move (or 3)
+        self._foreseeable = foreseeable(torch, optimizer)
         self.accepted = False  # whether there is an update to be taken back
         self._scales = [1.0, 1.0]  # the learning rates of the newest move and the one before
         self._size = self._norm = 0.0  # |theta|, roughly, and the newest |d|
 
     def check(self) -> None:
         """Raise ``RuntimeError`` unless parameters and learning rates are those that they are known to be."""
-        now, groups = list(self._now()), self.optimizer.param_groups
-        if len(groups) != len(self.rates) or list(map(id, now)) != list(map(id, self.parameters)):
+        groups, known = self.optimizer.param_groups, self.parameters
+        now = groups[0]["params"] if len(groups) == 1 else list(chain(*(group["params"] for group in groups)))
+        if len(groups) != len(self.rates) or len(now) != len(known) or not all(map(is_, now, known)):
             raise RuntimeError("the parameter groups have changed: make a new LearnedStepSize for the optimizer")
         rates = [float(group["lr"]) for group in groups]
         if rates != self.rates:
             raise RuntimeError(f"something else has changed the learning rates from {self.rates} to {rates}")
-        if all(p.grad is None for p in now):
+        if all(p.grad is None for p in known):
             raise RuntimeError("no parameter has a gradient: loss.backward() comes before optimizer.step()")
 
     @property
-    def forgets(self) -> bool:
-        """Whether the optimiser keeps nothing of a gradient, so that undoing its update undoes all of it."""
-        groups = self.optimizer.param_groups
-        return isinstance(self.optimizer, self._torch.optim.SGD) and not any(group["momentum"] for group in groups)
+    def foreseen(self) -> bool:
+        """Whether `foresee` and `keep` stand for `prepare`, `measure` and `make`."""
+        return self._foreseeable
+
+    def foresee(self) -> tuple[float, float]:
+        """Return |d|^2, and the inner product of d and the d before, of the update that the optimiser is to make.
+
+        Where either is not finite, the d before stays what it was.
+        """
+        self._move, self._scales = 5 - self._move, [-1.0, self._scales[0]]
+        views, last = self._views[self._move], 0
+        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
+            first, last = last, last + len(group["params"])
+            write_ascent(self._torch, group, ratio, self.optimizer.state, views[first:last])
+        squared, alignment = self._products()
+        if not (math.isfinite(squared) and math.isfinite(alignment)):
+            self._move, self._scales = 5 - self._move, self._scales[::-1]
+        return squared, alignment
+
+    def keep(self, rate: float) -> None:
+        """Keep theta, and give the optimiser the learning rate of its update."""
+        self._copy(self._earlier)
+        self.accepted = True
+        self.set(rate)
 
     def gradient_norm(self) -> float:
         """Return the norm of the gradient; infinity or NaN if it is not finite."""
-        gradients = [_dense(p.grad).reshape(-1) for p in self.parameters if p.grad is not None]
+        gradients = [dense(p.grad) for p in self.parameters if p.grad is not None]
         return float(self._torch.stack(self._torch._foreach_norm(gradients)).norm())
 
     def drop(self) -> None:
@@ -91,13 +125,11 @@ class Updates:
 
     def prepare(self, gradient_norm: float) -> None:
         """Keep theta, and give the optimiser the learning rate at which it is to move."""
-        torch = self._torch
-        with torch.no_grad():
-            torch.cat([p.reshape(-1) for p in self.parameters], out=self._flat[self._before])
+        self._copy(self._before)
         scale = self.rates[0]
         if not self._size:
             self._size = float(self._flat[self._before].norm())
-            if isinstance(self.optimizer, torch.optim.SGD):
+            if isinstance(self.optimizer, self._torch.optim.SGD):
                 self._norm = gradient_norm
         if self._norm > 0.0 and 0.0 < self._size / self._norm < math.inf:
             scale = self._size / self._norm
@@ -107,25 +139,28 @@ class Updates:
 
     def measure(self) -> tuple[float, float]:
         """Return |d|^2, and the inner product of d and the d before, of the update that the optimiser has made."""
-        torch, moves = self._torch, self._views[self._move]
-        with torch.no_grad():
-            for p, start, move in zip(self.parameters, self._views[self._before], moves, strict=True):
-                torch.sub(p, start, out=move)
-            products = torch.mv(self._flat[2:], self._flat[self._move]).tolist()
-        scale, last = self._scales
-        squared, alignment = products[self._move - 2] / scale**2, products[3 - self._move] / (scale * last)
+        for p, start, move in self._triples():
+            self._torch.sub(p, start, out=move)
+        squared, alignment = self._products()
         if math.isfinite(squared):
             self._norm = squared**0.5
         return squared, alignment
 
-    def slope(self) -> float:
+    def natural_step(self, loss: float, squared_norm: float) -> float:
+        """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`."""
+        start = self.parameters if self._foreseeable else self._views[self._before]
+        size = math.hypot(*(float(part.double().norm()) for part in start))
+        values = (np.array([value]) for value in (loss, self._slope(), size, squared_norm**0.5))
+        return float(natural_step(*values, share=self._share)[0])
+
+    def _slope(self) -> float:
         """Return -g'd."""
         pairs = zip(self.parameters, self._views[self._move], strict=True)
-        total = sum(float((_dense(p.grad) * move).double().sum()) for p, move in pairs if p.grad is not None)
+        total = sum(float((dense(p.grad) * move).double().sum()) for p, move in pairs if p.grad is not None)
         return -total / self._scales[0]
 
     @property
-    def share(self) -> float:
+    def _share(self) -> float:
         """1 - momentum: of what a gradient moves theta by in the end, what it does at once."""
         torch, group = self._torch, self.optimizer.param_groups[0]
         if isinstance(self.optimizer, (torch.optim.SGD, torch.optim.RMSprop)):
@@ -136,9 +171,8 @@ class Updates:
         """Put theta where the update leads with the learning rate ``rate`` of the first group."""
         self.set(rate)
         factor = self.rates[0] / self._scales[0]
-        with self._torch.no_grad():
-            for p, start, move in zip(self.parameters, self._views[self._before], self._views[self._move], strict=True):
-                self._torch.add(start, move, alpha=factor, out=p)
+        for p, start, move in self._triples():
+            self._torch.add(start, move, alpha=factor, out=p)
         self._before, self._earlier, self.accepted = self._earlier, self._before, True
 
     def undo(self, rate: float) -> None:
@@ -165,37 +199,39 @@ class Updates:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time: plain values, and one tensor."""
-        return {"flat": self._flat.clone(), **{name: _copied(getattr(self, name)) for name in _STATE}}
+        return {"flat": self._flat[:, : self.size].clone(), **{name: _copied(getattr(self, name)) for name in _STATE}}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` unless ``state`` is one of an optimiser of as many parameters and groups."""
         if missing := {"flat", *_STATE} - set(state):
             raise ValueError(f"the state of updates has {', '.join(sorted(missing))}; it has {sorted(state)}")
         found, groups = tuple(state["flat"].shape), len(state["ratios"])
-        if found != tuple(self._flat.shape) or groups != len(self.ratios):
+        if found != (4, self.size) or groups != len(self.ratios):
             raise ValueError(
-                f"the state is of {found[-1]} parameters in {groups} groups, not of {self._flat.shape[1]} in "
-                f"{len(self.ratios)}"
+                f"the state is of {found[-1]} parameters in {groups} groups, not of {self.size} in {len(self.ratios)}"
             )
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a `state`, which was checked."""
-        self._flat.copy_(state["flat"])
+        self._flat[:, : self.size].copy_(state["flat"])
         for name in _STATE:
             setattr(self, name, _copied(state[name]))
 
-    def _now(self) -> Iterator[Any]:
-        for group in self.optimizer.param_groups:
-            yield from group["params"]
+    def _products(self) -> tuple[float, float]:
+        """Return |d|^2, and the inner product of d and the d before."""
+        products = self._torch.mv(self._flat[2:], self._flat[self._move]).tolist()
+        scale, last = self._scales
+        return products[self._move - 2] / scale**2, products[3 - self._move] / (scale * last)
+
+    def _triples(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield the tensors of theta as it is, as it was, and of the newest move."""
+        return zip(self.parameters, self._views[self._before], self._views[self._move], strict=True)
+
+    def _copy(self, row: int) -> None:
+        self._torch._foreach_copy_(self._views[row], self.parameters)
 
     def _put(self, row: int) -> None:
-        with self._torch.no_grad():
-            for p, value in zip(self.parameters, self._views[row], strict=True):
-                p.copy_(value)
-
-
-def _dense(gradient: Any) -> Any:
-    return gradient.to_dense() if gradient.is_sparse else gradient
+        self._torch._foreach_copy_(self.parameters, self._views[row])
 
 
 def _copied(value: Any) -> Any:

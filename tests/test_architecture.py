@@ -34,8 +34,8 @@ FLOORS = {
     ),
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "risk"], 2),
-    **dict.fromkeys(["softmax", "networks", "descents"], 2),
-    **dict.fromkeys(["perceptrons", "updates"], 3),
+    **dict.fromkeys(["softmax", "networks", "descents", "foresight"], 2),
+    **dict.fromkeys(["perceptrons", "updates", "guard"], 3),
     **dict.fromkeys(["scoring.statistics", "scoring.cache"], 2),
     **dict.fromkeys(
         [

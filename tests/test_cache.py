@@ -206,6 +206,8 @@ def test_descriptions_are_of_content() -> None:
     assert described((1, [2.5, None], "x")) == [1, [2.5, None], "x"]
     with pytest.raises(TypeError, match="object"):
         described({"what": object()})
+    with pytest.raises(TypeError, match="the class Path has no description by content"):
+        described({"what": Path})
 
 
 def test_data_of_ones_own_are_told_apart(folder: Path) -> None:

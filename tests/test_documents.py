@@ -22,7 +22,7 @@ EXAMPLES = {
     "04_cleanrl_ppo.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
     "06_sklearn.py": ["stand-in.safetensors"],
     "05_torch_training.py": ["--steps", "20"],
-    "07_own_model.py": [],
+    "07_own_model.py": ["--episodes", "4"],
     "08_torchrl.py": ["--steps", "3200", "--num-envs", "16", "--tasks", "16"],
 }
 NEEDS = {"08_torchrl.py": "torchrl"}  # what is in none of the extras of the developers
@@ -98,7 +98,8 @@ def test_readme_commands_run(tmp_path):
         line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if line.startswith("python")
     ]
     assert [command.split()[2] for command in commands] == ["agents.train", "metalearn_env", "metalearn_env"]
-    short = {"4_000_000": "12800", "runs/mine": str(tmp_path / "mine"), "frozen-lake": str(tmp_path / "frozen-lake")}
+    short = {"4_000_000": "12800", "score": "score --tasks 48"}
+    short |= {"runs/mine": str(tmp_path / "mine"), "frozen-lake": str(tmp_path / "frozen-lake")}
     for command in commands:
         for long, replacement in short.items():
             command = command.replace(long, replacement)

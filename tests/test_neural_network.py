@@ -15,7 +15,9 @@ import pytest
 from metalearn_env import TaskFamily
 from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
+from metalearn_env.identity import described
 from metalearn_env.limits import limit_loss
+from metalearn_env.mixture import typical_return
 from metalearn_env.network_tasks import NetworkTask
 from metalearn_env.perceptrons import ACTIVATIONS, CURVES
 from metalearn_env.splits import ROW_SPLITS, split_rows
@@ -282,6 +284,26 @@ def test_first_parameters_are_new_ones_of_the_module() -> None:
     assert not torch.equal(state, moved)
     assert np.array_equal(before.first, again.first)
     assert len(np.unique(before.first[:, 0])) == 6
+
+
+def test_modules_of_one_name_are_told_apart() -> None:
+    def units_of(kind: Any) -> float:
+        family = network(module=kind, dataset=(POINTS, CLASSES[:50]), examples=6, optimizer="sgd")
+        with pytest.raises(TypeError, match="no description by content"):
+            described(family)
+        return typical_return(family, 4, "log")
+
+    def net(width: int) -> Any:
+        class Net(torch.nn.Sequential):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__(torch.nn.Linear(3, width), torch.nn.Tanh(), torch.nn.Linear(width, 3))
+
+        return Net
+
+    assert units_of(net(1)) != units_of(net(5))
+    assert units_of(net(1)) == units_of(net(1))
+    with pytest.raises(TypeError, match=r"module='.*Convolutions' has no description by content"):
+        described(network(**{**OWN, "module": f"{__name__}:Convolutions"}))
 
 
 def test_a_module_is_named_by_its_path() -> None:

@@ -104,8 +104,12 @@ def test_the_tuned_step_is_best_on_validation_tasks_and_sees_no_others(task_set:
 
 @pytest.mark.parametrize("name", ["constant", "linear"])
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_a_thinned_grid_finds_what_the_whole_one_does(family: str, name: str) -> None:
-    """The interquartile mean has one maximum over the first step, so tuning is no weaker for trying fewer of them."""
+def test_a_thinned_grid_finds_what_the_whole_one_does(family: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interquartile mean has one maximum over the first step, so tuning is no weaker for trying fewer of them.
+
+    It has so on 32 tasks, too, where it is less smooth than on the 256 that tuning takes.
+    """
+    monkeypatch.setattr("metalearn_env.scoring.tasks.TUNING_TASKS", 32)
     task_set = TaskSet(f"MetaLearn/{family}-v0", env_kwargs={"horizon": 10})
 
     def iqm(first: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class Loop:
         self.optimizer = make(self.model.parameters())
         self.scheduler = LearnedStepSize(self.optimizer, policy, **options)
         self.rates: list[float] = []
+        self.losses: list[float] = []
 
     def loss(self) -> Any:
         loss = torch.nn.functional.cross_entropy(self.model(self.x), self.y)
@@ -76,10 +78,16 @@ class Loop:
 
     def run(self, steps: int, times: float = 1.0) -> Loop:
         for _ in range(steps):
-            self.scheduler.step(times * self.loss())
+            loss = times * self.loss()
+            self.losses.append(loss.item())
+            self.scheduler.step(loss)
             self.optimizer.step()
             self.rates += self.scheduler.get_last_lr()[:1]
         return self
+
+    def until(self, told: Callable[[], bool]) -> None:
+        while not told():
+            self.run(1)
 
     def theta(self) -> Any:
         return torch.nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
@@ -144,11 +152,70 @@ def test_an_update_is_the_optimisers_own_with_the_lr_that_is_told(make: Any) -> 
 
 
 def test_single_precision_takes_the_same_steps() -> None:
-    """Also where the learning rate given is so small that no parameter would move."""
-    policy = tame("relative", "dynamic")
-    exact = Loop(policy, dtype=torch.float64, horizon=10).run(10)
-    small = Loop(policy, lambda p: torch.optim.SGD(p, lr=1e-12), horizon=10).run(10)
-    assert small.rates == pytest.approx(exact.rates, rel=1e-3)
+    """Also where the learning rate given is so small that no parameter would move; of SGD and of what is not SGD."""
+    exact = Loop(gentle(), dtype=torch.float64, horizon=10).run(10)
+    for kind in (torch.optim.SGD, Unknown):
+        small = Loop(gentle(), lambda p: kind(p, lr=1e-12), horizon=10).run(10)  # noqa: B023
+        assert small.rates == pytest.approx(exact.rates, rel=1e-4)
+
+
+class Unknown(torch.optim.SGD):  # type: ignore[misc]
+    """An optimiser of which nothing is known beforehand."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.8},
+        {"momentum": 0.8, "nesterov": True},
+        {"momentum": 0.8, "dampening": 0.3, "weight_decay": 0.1},
+        {"weight_decay": 0.1, "maximize": True},
+    ],
+    ids=str,
+)
+def test_what_is_foreseen_is_what_would_be_measured(options: dict[str, Any]) -> None:
+    """In groups of two learning rates, and with a parameter that has a gradient now and then."""
+
+    def rates(kind: Any) -> tuple[list[float], Any]:
+        def make(parameters: Any) -> Any:
+            first, *others = parameters
+            return kind([{"params": [first], "lr": 0.2}, {"params": others, "lr": 0.05}], **options)
+
+        loop = Loop(gentle(), make, torch.float64, horizon=10)
+        sign = -1.0 if "maximize" in options else 1.0
+        for t in range(10):
+            loss = loop.loss()
+            for p in loop.model.parameters():
+                p.grad *= sign
+            if t % 3 == 0:
+                loop.model[2].bias.grad = None
+            loop.scheduler.step(loss)
+            loop.optimizer.step()
+            loop.rates += loop.scheduler.get_last_lr()
+        return loop.rates, loop.theta()
+
+    (foreseen, theta), (measured, there) = rates(torch.optim.SGD), rates(Unknown)
+    assert foreseen == pytest.approx(measured, rel=1e-9)
+    assert len(set(foreseen)) == 20
+    assert torch.allclose(theta, there, rtol=1e-9, atol=1e-12)
+
+
+def test_sparse_gradients_are_foreseen() -> None:
+    rates = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        table = torch.nn.Embedding(9, 4, sparse=sparse)
+        optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+        scheduler = LearnedStepSize(optimizer, gentle(), horizon=5)
+        for t in range(5):
+            optimizer.zero_grad()
+            loss = (table(torch.arange(t, t + 4)) ** 2).mean()
+            loss.backward()
+            scheduler.step(loss)
+            optimizer.step()
+            rates += scheduler.get_last_lr()
+    assert rates[:5] == pytest.approx(rates[5:], rel=1e-6)
 
 
 def test_groups_keep_their_ratios() -> None:
@@ -231,11 +298,22 @@ def test_gradients_that_are_not_finite_are_left_out(make: Any) -> None:
 def test_a_run_that_explodes_is_brought_back() -> None:
     """Steps that grow a hundredfold each time, for ever."""
     loop = Loop(fixed(1.0), explodes_at=50.0)
-    first = loop.loss().item()
     with pytest.warns(RuntimeWarning, match="on with steps of"):
         loop.run(40)
     assert loop.theta().isfinite().all()
-    assert loop.loss().item() < 50.0 * first
+    exploded = [not loss < 50.0 * loop.losses[0] for loss in loop.losses]
+    assert any(exploded)
+    assert not any(now and then for now, then in pairwise(exploded))
+
+
+def test_a_run_that_grows_its_steps_for_ever_begins_lower_each_time() -> None:
+    loop, least = Loop(fixed(1.0), explodes_at=50.0), []
+    for _ in range(3):
+        with pytest.warns(RuntimeWarning) as caught:
+            loop.until(lambda: bool(caught.list))
+        least.append(float(str(caught[0].message).rpartition(" ")[2]))
+    assert least[1] <= 0.11 * least[0]
+    assert least[2] <= 0.11 * least[1]
 
 
 def test_the_guard_keeps_at_it() -> None:

@@ -14,6 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatistics
 
 from metalearn_env.engine import CHUNK
+from metalearn_env.pool import COMPLETED_AT_ONCE
 from metalearn_env.vector import StepSizeVectorEnv
 
 REGRESSION = "MetaLearn/LinearRegression-v0"
@@ -147,16 +148,17 @@ def test_equals_single_environments_beyond_one_chunk(options: dict[str, Any], mo
     assert_equal_runs(native(REGRESSION, n, mode, **options), singles(REGRESSION, n, mode, **options), mode, steps=8)
 
 
-def test_many_rows_draw_what_single_environments_draw(env_id: str) -> None:
+def test_many_rows_draw_what_single_environments_draw(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows than are drawn at once, over more episodes than a block holds."""
-    n, options = 150, {"horizon": 1, "split": "test"}
+    monkeypatch.setattr("metalearn_env.pool.MAX_BLOCK", 12)
+    n, episodes, options = 2 * COMPLETED_AT_ONCE // 12 + 3, 26, {"horizon": 1, "split": "test"}
     one = native(env_id, n, AutoresetMode.SAME_STEP, **options)
     one.reset(seed=11)
-    losses = [one.step(np.zeros((n, 1)))[-1]["loss"] for _ in range(140)]
-    for row in (0, 77, n - 1):
+    losses = [one.step(np.zeros((n, 1)))[-1]["loss"] for _ in range(episodes)]
+    for row in (0, 11, n - 1):
         single = gym.make(env_id, **options).unwrapped
         single.reset(seed=11 + row)
-        assert [loss[row] for loss in losses] == [single.reset()[1]["loss"] for _ in range(140)]
+        assert [loss[row] for loss in losses] == [single.reset()[1]["loss"] for _ in range(episodes)]
 
 
 # Seeds and resets

@@ -11,8 +11,8 @@ then the step size that was taken; what it was before ``fit`` does not matter.
 
 **Guard.** Where a loss, gradient or direction is not finite, or a loss is ``explodes_at`` times the first, the
 variables go back to where they were before the last step, the update is left out, and there is a `RuntimeWarning`. The
-run goes on like a new one of the steps that are left, from a tenth of the last step size or of where the run before
-began, whichever is less. At the first step it is a `ValueError`.
+run goes on like a new one of the steps that are left, from its natural step size, but at most from a tenth of the last
+one, or of where the run before began, if that is less. At the first step it is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from metalearn_env.descents import natural_step
 from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.guard import Guard
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
-from metalearn_env.ranges import as_integer, is_number
+from metalearn_env.ranges import as_integer
 from metalearn_env.stepper import Stepper
 
 try:
@@ -40,7 +44,6 @@ import torch
 
 LINEAR = ("SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lion")  # in their learning rate
 REFUSED = ("weight_decay", "use_ema", "gradient_accumulation_steps", "loss_scale_factor")
-SHRUNK = 0.1  # of the last step size, after which the guard stepped in
 
 Tensors = list[torch.Tensor]
 
@@ -78,9 +81,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.policy = as_policy(policy)
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
         self._batch_size, self._told = batch_size, dict(descriptor or {})
-        if not is_number(explodes_at) or explodes_at <= 1.0:
-            raise ValueError(f"explodes_at is a number above 1, not {explodes_at!r}")
-        self._explodes_at = explodes_at
+        self._explodes_at, self._guard = explodes_at, Guard(explodes_at)
         known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
         Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
@@ -98,7 +99,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self._stepper: Stepper | None = None
         self._earlier: Tensors | None = None  # the variables before the last step
         self._before: torch.Tensor | None = None  # its direction, flat
-        self._last, self._begin_at = 1.0, math.inf
+        self._last, self._guard = 1.0, Guard(self._explodes_at)
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
         self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
 
@@ -121,68 +122,77 @@ class LearnedStepSize(keras.callbacks.Callback):
         loss, self._loss = float(self._loss), None
         values = [variable.value.data for variable in variables]
         here = [value.clone() for value in values]
-        first = self.losses[0] if self.losses else loss
         self.losses.append(loss)
-        bad = self._fault(loss, first, grads)
+        bad = self._fault(loss, grads)
         if not bad:
-            direction = self._direction(optimizer, grads, variables, here)
-            flat = _flat(direction, variables)
-            if not math.isfinite(squared := float(flat @ flat)):
+            flat = self._direction(optimizer, grads, variables, here)
+            before = torch.zeros_like(flat) if self._before is None else self._before
+            squared, alignment = torch.stack((flat @ flat, flat @ before)).tolist()
+            if not (math.isfinite(squared) and math.isfinite(alignment)):
                 bad = "the direction is not finite"
         if bad:
             return self._retreat(bad, values, here)
-        step = self._chosen(loss, squared, grads, variables, flat)
+        step = self._chosen(loss, squared, alignment, grads, variables, flat)
+        parts = flat.split([value.numel() for value in values])
+        direction = [part.view_as(value) for part, value in zip(parts, values, strict=True)]
         torch._foreach_add_(values, direction, alpha=step)
-        optimizer.learning_rate = step
+        _set_rate(optimizer, step)
         self._earlier, self._before, self._last = here, flat, step
         self.step_sizes.append(step)
 
-    def _fault(self, loss: float, first: float, grads: Sequence[Any]) -> str:
+    def _fault(self, loss: float, grads: Sequence[Any]) -> str:
         """Return what is wrong with a step, if anything; at the first step raise it."""
         found = ""
-        if not -math.inf < loss <= self._explodes_at * first:
+        if not self._guard.accepts(loss, begins=self._stepper is None):
             found = f"the loss is {loss:g}"
-        elif not torch.stack(torch._foreach_norm([g for g in grads if g is not None])).isfinite().all():
+        elif not math.isfinite(float(torch.stack(torch._foreach_norm([g for g in grads if g is not None])).sum())):
             found = "the gradient is not finite"
         if found and len(self.losses) == 1:
             self.on_train_end()
             raise ValueError(f"at the first step {found}; it is finite and not negative")
         return found
 
-    def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> Tensors:
-        """Return the update that the optimiser makes at a learning rate of 1; the variables are as they were."""
-        values = [variable.value.data for variable in variables]
-        optimizer.learning_rate = 1.0
-        torch._foreach_zero_(values)
+    def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> torch.Tensor:
+        """Return the update, flat, that the optimiser makes at a learning rate of 1; the variables are as they were."""
+        _set_rate(optimizer, 1.0)
+        torch._foreach_zero_([variable.value.data for variable in variables])
         try:
             self._apply(grads, variables)
-            return [variable.value.data.clone() for variable in variables]
+            return _flat([variable.value.data for variable in variables], variables)
         finally:
             torch._foreach_copy_([variable.value.data for variable in variables], here)
 
     def _chosen(
-        self, loss: float, squared: float, grads: Sequence[Any], variables: Sequence[Any], flat: torch.Tensor
+        self,
+        loss: float,
+        squared: float,
+        alignment: float,
+        grads: Sequence[Any],
+        variables: Sequence[Any],
+        flat: torch.Tensor,
     ) -> float:
         if self._stepper is None:
-            slope = -float(_flat(grads, variables) @ flat)
-            unit = (1.0 - getattr(self.model.optimizer, "momentum", 0.0)) * loss / slope if slope > 0.0 else 0.0
-            unit = min(unit if 0.0 < unit < math.inf else 1.0, self._begin_at)
+            here = _flat([variable.value.data for variable in variables], variables)
+            slope, size = -float(_flat(grads, variables) @ flat), float(here.norm())
+            values = (np.array([value]) for value in (loss, slope, size, squared**0.5))
+            share = 1.0 - getattr(self.model.optimizer, "momentum", 0.0)
+            unit = min(float(natural_step(*values, share=share)[0]), self._guard.most)
             left = max(1, self._horizon - len(self.step_sizes))
             known = self._descriptor()
             self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
-        return self._stepper.observe(loss, squared, 0.0 if self._before is None else float(flat @ self._before))
+        return self._stepper.observe(loss, squared, alignment)
 
     def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
         """Go back to before the last step, from where a new run begins with smaller ones."""
         torch._foreach_copy_(values, self._earlier or here)
-        began = math.inf if self._stepper is None else self._stepper.unit
-        self._begin_at, self._stepper = SHRUNK * min(self._last, began), None
-        self._last, self._before, self._earlier = self._begin_at, None, None
-        self.model.optimizer.learning_rate = self._begin_at
+        if self._stepper is not None:
+            self._guard.shrink(self._last, self._stepper.unit)
+        self._last, self._before, self._earlier, self._stepper = self._guard.most, None, None, None
+        _set_rate(self.model.optimizer, self._guard.most)
         self.step_sizes.append(math.nan)
         warnings.warn(
             f"update {len(self.losses)}: {why}; back to before the last step, "
-            f"and on with steps of {self._begin_at:.3g}",
+            f"and on with steps of {self._guard.most:.3g}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -216,8 +226,14 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
             raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
 
 
+def _set_rate(optimizer: Any, rate: float) -> None:
+    """Set the learning rate, without what Keras does about it."""
+    optimizer.learning_rate.value.data.fill_(rate)
+
+
 def _flat(tensors: Sequence[Any], variables: Sequence[Any]) -> torch.Tensor:
-    """Return a tensor for each variable, or zeros where there is None, one after the other in double precision."""
+    """Return a tensor for each variable, or zeros for None, one after the other, in single precision or more."""
     pairs = zip(tensors, variables, strict=True)
     parts = [torch.zeros_like(variable.value) if tensor is None else tensor for tensor, variable in pairs]
-    return torch.cat([part.reshape(-1) for part in parts]).double()
+    flat = torch.cat([part.reshape(-1) for part in parts])
+    return flat.to(torch.promote_types(torch.float32, flat.dtype))

@@ -11,19 +11,21 @@
 
 **Order of calls.** A step is chosen from where it starts: from the loss of this minibatch and from the direction in
 which the optimiser is about to move. So `LearnedStepSize.step` comes *before* ``optimizer.step()``, which is an error
-without it. It hands over the loss; within ``optimizer.step()``, by its hooks, the optimiser makes its own update, the
-update is measured, the policy is shown what `MetaLearn/NeuralNetwork-v0` would show, by the same code, and the update
-is scaled to the step that it chooses. From then on ``optimizer.param_groups[i]["lr"]`` is the learning rate of that
-update. Groups keep the ratios of the learning rates that they began with; otherwise those do not matter.
+without it. It hands over the loss; within ``optimizer.step()``, by its hooks, the policy is shown what
+`MetaLearn/NeuralNetwork-v0` would show, by the same code, and the optimiser makes its own update with the learning rate
+that the policy chooses. Of `torch.optim.SGD` the update is known beforehand; that of any other is made, measured, and
+scaled. From then on ``optimizer.param_groups[i]["lr"]`` is the learning rate of that update. Groups keep the ratios of
+the learning rates that they began with; otherwise those do not matter. Hooks that change gradients before
+``optimizer.step()`` are registered before this.
 
 **Horizon.** The policy is told how much of the run has passed. Steps beyond the horizon are as long as the last one
 within. Of an unknown one, None, the policy is told 50 steps, and twice as many whenever they have passed.
 
-**Guard.** Where a loss or gradient is not finite, or a loss is ``explodes_at`` times that of the start, the parameters
+**Guard.** Where a loss or gradient is not finite, or a loss is ``explodes_at`` times the first, the parameters
 go back to where they were before the last step, the optimiser is given no gradient, so that its averages never meet a
-bad one, and there is a `RuntimeWarning`. The run goes on like a new one of the steps that are left, from a tenth of
-the last step size, or its natural one, if that is less. At the very first step, with nothing to go back to, it is a
-`ValueError`.
+bad one, and there is a `RuntimeWarning`. The run goes on like a new one of the steps that are left, from its natural
+step size, but at most from a tenth of the last one, or of where the run before began, if that is less. At the very
+first step, with nothing to go back to, it is a `ValueError`.
 
 What cannot be seen is not undone: other state of the model, such as running means of batch normalisation. A process of
 distributed training gives `step` the mean loss of all, so that all choose the same step. Four numbers are kept for
@@ -44,15 +46,15 @@ except ImportError as error:
     raise ImportError('the adapter needs PyTorch: pip install torch (or "metalearn-env[agents]")') from error
 
 from metalearn_env.families.neural_network import NeuralNetwork
+from metalearn_env.guard import Guard
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
-from metalearn_env.ranges import as_integer, is_number
+from metalearn_env.ranges import as_integer
 from metalearn_env.session import HORIZON
 from metalearn_env.stepper import Stepper
 from metalearn_env.updates import Updates
 
-SHRUNK = 0.1  # of the last step size, after which the guard stepped in
-_STATE = ("t", "horizon", "highest", "last", "most", "stepper", "updates")
+_STATE = ("t", "horizon", "highest", "most", "last", "stepper", "updates")
 
 
 class LearnedStepSize:
@@ -66,7 +68,7 @@ class LearnedStepSize:
         descriptor: what the policy is told of the model in place of what the parameters tell, by the names of
             `NeuralNetwork.descriptor_names`: as of a chain of layers, the inputs of whose first matrix are those of the
             model and the outputs of the last its classes.
-        explodes_at: times the loss at the start, from which the guard steps in.
+        explodes_at: times the first loss, from which the guard steps in.
 
     Raises:
         FileNotFoundError: there is no such policy.
@@ -87,16 +89,13 @@ class LearnedStepSize:
         self._updates = Updates(optimizer)
         self.optimizer, self.policy = optimizer, as_policy(policy)
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
-        if not is_number(explodes_at) or explodes_at <= 1.0:
-            raise ValueError(f"explodes_at is a number above 1, not {explodes_at!r}")
-        self._explodes_at, self._descriptor = explodes_at, _described(optimizer, batch_size, descriptor or {})
+        self._guard, self._descriptor = Guard(explodes_at), _described(optimizer, batch_size, descriptor or {})
         self.t = 0  # updates so far, those that were left out among them
         self._begun(1.0)  # whatever cannot be honoured is found out here
         self._stepper: Stepper | None = None  # of the run since the guard stepped in
-        self._highest = 0.0  # loss at the start of a run
-        self._last, self._most = self._updates.rates[0], math.inf  # the last step size; the most for the next run
+        self._last = self._updates.rates[0]  # the last step size
         self._loss: float | None = None  # of the update to come
-        self._skips = self._at_work = False  # that update is to be left out; it is being made
+        self._skips = False  # that update is to be left out
         self._hooks = optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after)
 
     def step(self, loss: Any) -> None:
@@ -109,9 +108,7 @@ class LearnedStepSize:
         if not self.t and not 0.0 < value < math.inf:
             raise ValueError(f"the first loss is above 0 and finite, since losses are compared by ratios, not {value}")
         self._loss, self._skips = value, False
-        if self._stepper is None and math.isfinite(value):
-            self._highest = max(self._highest, value)
-        elif not -math.inf < value <= self._explodes_at * self._highest:
+        if not self._guard.accepts(value, begins=self._stepper is None):
             self._retreat(f"the loss is {value:g}", stacklevel=3)
 
     def get_last_lr(self) -> list[float]:
@@ -126,7 +123,7 @@ class LearnedStepSize:
         """
         if self._loss is not None:
             raise RuntimeError("a state is taken after optimizer.step(), not between it and step(loss)")
-        values = (self.t, self.horizon, self._highest, self._last, self._most)
+        values = (self.t, self.horizon, self._guard.highest, self._guard.most, self._last)
         parts = (None if self._stepper is None else self._stepper.state_dict(), self._updates.state())
         return dict(zip(_STATE, (*values, *parts), strict=True))
 
@@ -146,7 +143,7 @@ class LearnedStepSize:
         self._updates.restore(state_dict["updates"])
         self._stepper, self._loss, self._skips = stepper, None, False
         self.t, self.horizon = state_dict["t"], state_dict["horizon"]
-        self._highest, self._last, self._most = (state_dict[name] for name in ("highest", "last", "most"))
+        self._guard.highest, self._guard.most, self._last = (state_dict[name] for name in ("highest", "most", "last"))
 
     def detach(self) -> None:
         """Leave the optimiser to itself, with the learning rates as they are."""
@@ -159,44 +156,55 @@ class LearnedStepSize:
         if self._loss is None:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
         self._updates.check()
-        unseen = self._skips or (self.t > 0 and self._updates.forgets)
-        norm = 0.0 if unseen else self._updates.gradient_norm()
-        if not math.isfinite(norm):
+        with torch.no_grad():
+            if not self._skips:
+                self._look_ahead(self._loss)
+            if self._skips:
+                self._updates.drop()
+
+    def _look_ahead(self, loss: float) -> None:
+        """Choose the learning rate of the update to come, or one to measure it by."""
+        updates = self._updates
+        squared, alignment = updates.foresee() if updates.foreseen else (updates.gradient_norm(), 0.0)
+        if not (math.isfinite(squared) and math.isfinite(alignment)):
             if not self.t:
-                raise ValueError(f"the first gradient is finite; its norm is {norm}")
-            self._retreat("the gradient is not finite", stacklevel=4)
-        if self._skips:
-            self._updates.drop()
+                raise ValueError("the first gradient is finite; this one is not")
+            self._retreat("the gradient is not finite", stacklevel=5)
+        elif updates.foreseen:
+            updates.keep(self._chosen(loss, squared, alignment))
         else:
-            self._updates.prepare(norm)
+            updates.prepare(squared)
 
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         loss, self._loss = self._loss, None
-        if not self._skips and loss is not None:
-            squared, alignment = self._updates.measure()
-            if math.isfinite(squared) and math.isfinite(alignment):
-                self._last = self._chosen(loss, squared, alignment)
-                self._updates.make(self._last)
-            else:
-                self._updates.undo(self._last)
-                self._retreat("the update is not finite", stacklevel=4)
+        if not (self._skips or self._updates.foreseen) and loss is not None:
+            with torch.no_grad():
+                self._make_anew(loss)
         self._skips = False
         self.t += 1
 
+    def _make_anew(self, loss: float) -> None:
+        """Choose the learning rate of the update that the optimiser has made, and make it with that."""
+        squared, alignment = self._updates.measure()
+        if math.isfinite(squared) and math.isfinite(alignment):
+            self._updates.make(self._chosen(loss, squared, alignment))
+        else:
+            self._updates.undo(self._last)
+            self._retreat("the update is not finite", stacklevel=5)
+
     def _chosen(self, loss: float, squared: float, alignment: float) -> float:
         if self._stepper is None:
-            slope = self._updates.slope()
-            unit = self._updates.share * loss / slope if slope > 0.0 else 0.0
-            self._stepper = self._begun(min(unit if 0.0 < unit < math.inf else self._last, self._most))
+            self._stepper = self._begun(min(self._updates.natural_step(loss, squared), self._guard.most))
         elif self.horizon is not None and self.t >= self.horizon:
             if self.t == self.horizon:
                 warnings.warn(
-                    f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=4
+                    f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=5
                 )
             return self._last
         elif self._stepper.t >= self._stepper.horizon:
             self._stepper.horizon *= 2
-        return self._stepper.observe(loss, squared, alignment)
+        self._last = self._stepper.observe(loss, squared, alignment)
+        return self._last
 
     def _begun(self, unit: float) -> Stepper:
         """Return a stepper for the updates that are left."""
@@ -205,12 +213,13 @@ class LearnedStepSize:
 
     def _retreat(self, why: str, stacklevel: int) -> None:
         """Leave out this update, go back to before the last one, and begin anew from there with smaller steps."""
-        if self._updates.accepted:
-            self._most = SHRUNK * self._last
-        self._updates.back()
+        if self._stepper is not None:
+            self._guard.shrink(self._last, self._stepper.unit)
+        with torch.no_grad():
+            self._updates.back()
         self._stepper, self._skips = None, True
         warnings.warn(
-            f"update {self.t}: {why}; back to before the last step, and on with steps of {self._most:.3g}",
+            f"update {self.t}: {why}; back to before the last step, and on with steps of {self._guard.most:.3g}",
             RuntimeWarning,
             stacklevel=stacklevel,
         )

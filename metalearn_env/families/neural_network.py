@@ -7,7 +7,7 @@ training, or of others that are held out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, final
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from metalearn_env import datasets
 from metalearn_env.descents import KEPT, OPTIMIZERS, descent, natural_step, num_carried
 from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
+from metalearn_env.identity import NAMES_CODE
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.network_tasks import NetworkLaw, NetworkTask
 from metalearn_env.networks import Modules, made_by
@@ -108,7 +109,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
     scale: Range = 3.0
     batch_size: int | None = 16
     dataset: str | tuple[Any, Any] | None = None
-    module: Any = None
+    module: Any = field(default=None, metadata={NAMES_CODE: True})
     criterion: str = "cross-entropy"
     precision: str = "float32"
     device: str = "cpu"
