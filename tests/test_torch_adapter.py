@@ -482,6 +482,6 @@ def test_parameters_without_a_gradient_stay() -> None:
 
 
 def test_the_loss_falls() -> None:
-    loop = Loop(fixed(-0.02), OPTIMIZERS["momentum"], horizon=30)
+    loop = Loop(fixed(0.02), OPTIMIZERS["momentum"], horizon=30)
     first = loop.loss().item()
     assert loop.run(30).loss().item() < 0.8 * first
