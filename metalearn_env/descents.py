@@ -40,7 +40,7 @@ def descent(optimizer: str, momentum: float, gradient: Array, state: Array, t: N
     return np.concatenate([-unbiased / (root + UNSURE), *changes], axis=1)
 
 
-def natural_step(loss: Array, slope: Array, size: Array, norm: Array, share: float) -> Array:
+def natural_step(loss: Array, slope: Array, size: Array, norm: Array, *, share: float) -> Array:
     """Return the steps, (n,), to begin with: f / slope, but at most a tenth of |theta| / |d|; 1 where there is none.
 
     Args:

@@ -150,7 +150,7 @@ class Updates:
         """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`."""
         start = self.parameters if self._foreseeable else self._views[self._before]
         size = math.hypot(*(float(part.double().norm()) for part in start))
-        values = (np.array([value]) for value in (loss, self._slope(), size, squared_norm**0.5))
+        values = np.array([[loss], [self._slope()], [size], [squared_norm**0.5]])
         return float(natural_step(*values, share=self._share)[0])
 
     def _slope(self) -> float:

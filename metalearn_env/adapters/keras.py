@@ -174,7 +174,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._stepper is None:
             here = _flat([variable.value.data for variable in variables], variables)
             slope, size = -float(_flat(grads, variables) @ flat), float(here.norm())
-            values = (np.array([value]) for value in (loss, slope, size, squared**0.5))
+            values = np.array([[loss], [slope], [size], [squared**0.5]])
             share = 1.0 - getattr(self.model.optimizer, "momentum", 0.0)
             unit = min(float(natural_step(*values, share=share)[0]), self._guard.most)
             left = max(1, self._horizon - len(self.step_sizes))

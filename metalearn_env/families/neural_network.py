@@ -293,7 +293,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         elif self.optimizer == "momentum":
             share = 1.0 - self.momentum
         slope, size = -np.vecdot(gradient, direction), np.sqrt(np.vecdot(task.first, task.first))
-        return natural_step(first.signal, slope, size, np.sqrt(np.vecdot(direction, direction)), share)
+        return natural_step(first.signal, slope, size, np.sqrt(np.vecdot(direction, direction)), share=share)
 
     def reference_loss(self, task: NetworkTask) -> Array:
         return np.zeros(len(task.objective))
