@@ -49,6 +49,8 @@ class Args:
     """test tasks, of each family"""
     env: str | None = None
     """id of the environment of the test tasks, with the options that it has; as it was trained on if none is given"""
+    controllers: tuple[str, ...] = ()
+    """what it is scored beside; all there is if none are named, which takes long where an inner step is slow"""
     replace: bool = False
     """put it in the place of a policy of that name"""
 
@@ -66,7 +68,7 @@ def main(args: Args) -> None:
     if target.exists() and not args.replace:
         raise ValueError(f"{target} is there already; --replace it")
     folder, found = chosen(args.runs)
-    policy = scored(args.name, folder, args.tasks, args.env)
+    policy = scored(args.name, folder, args.tasks, args.env, args.controllers)
     args.policies.mkdir(parents=True, exist_ok=True)
     replace(policy, header={**policy.header, "chosen_from": found}).save(target)
     write_cards(args.cards, args.policies)
@@ -99,13 +101,13 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
     return runs[scores.index(max(scores))], [(header["seed"], header["validation_iqm"]) for header in headers]
 
 
-def scored(name: str, folder: Path, tasks: int, env: str | None = None) -> Policy:
+def scored(name: str, folder: Path, tasks: int, env: str | None = None, controllers: Sequence[str] = ()) -> Policy:
     """Return the policy of a run, with what it reaches on test tasks in its header."""
     policy = load(folder / POLICY)
     trained_on = task_options(policy.header)
     env, options = (policy.header["env"], trained_on) if env is None else (env, {})
     sets = task_sets(env, "test", tasks, 0, options, Cache())
-    result = score(sets, beside([policies(name, [folder / POLICY])], sets), show_progress=True)
+    result = score(sets, beside([policies(name, [folder / POLICY])], sets, controllers), show_progress=True)
     (row,) = [row for row in result["rows"] if row["controller"] == name]
     header = {
         **policy.header,

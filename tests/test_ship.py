@@ -77,8 +77,10 @@ def test_the_best_on_validation_tasks_is_shipped_with_its_test_score(args: ship.
 
 
 def test_a_policy_is_scored_on_another_environment_on_demand(args: ship.Args) -> None:
-    ship.main(replace(args, env="MetaLearn/Tracking-v0"))
-    test = load(args.policies / "stand-in.safetensors").header["test"]
+    ship.main(replace(args, env="MetaLearn/Tracking-v0", controllers=("tuned-constant", "oracle-constant")))
+    header = load(args.policies / "stand-in.safetensors").header
+    (table,), test = header["scores"], header["test"]
+    assert [line["controller"] for line in table["rows"]] == ["tuned-constant", "stand-in"]
     assert (test["env"], test["env_kwargs"]) == ("MetaLearn/Tracking-v0", {})
     assert test["command"].startswith("python -m metalearn_env score --env MetaLearn/Tracking-v0 --tasks 16 ")
 
