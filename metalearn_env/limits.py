@@ -103,7 +103,7 @@ def _(family: NeuralNetwork, task: NetworkTask, horizon: int) -> Array:
             move = descent("adam", 0.0, gradient, state, np.full(len(theta), t))
             theta += size * move[:, : theta.shape[1]]
             state += move[:, theta.shape[1] :]
-            least = np.minimum(least, loss if family.objective == "training" else family.loss(task, theta))
+            least = np.minimum(least, loss if family.of_all_examples else family.loss(task, theta))
     return least
 
 

@@ -68,6 +68,7 @@ class NetworkLaw:
     classes: tuple[int, int]
     examples: int
     held_out: int
+    monitored: int  # of the examples
     noise: tuple[float, float]
     tails: str
     decay: tuple[float, float]

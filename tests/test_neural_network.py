@@ -48,7 +48,7 @@ def regressor() -> Any:
 OWN: dict[str, Any] = {"module": Convolutions, "dataset": (IMAGES, CLASSES)}
 SQUARED: dict[str, Any] = {"module": regressor, "dataset": (POINTS, NUMBERS), "criterion": "squared"}
 CASES: dict[str, dict[str, Any]] = {
-    "adam": {"optimizer": "adam"},
+    "adam": {"optimizer": "adam", "monitored": 16},
     "momentum": {"optimizer": "momentum", "objective": "validation"},
     "all examples": {"batch_size": None, "precision": "float64"},
     "deep": {"depth": (1, 4), "activation": "relu", "noise": (0.1, 0.3), "tails": "heavy"},
@@ -240,6 +240,16 @@ def test_what_is_held_out_is_no_part_of_training() -> None:
     assert np.array_equal(one.loss(changed, theta), one.loss(task, theta))
 
 
+def test_the_loss_may_be_of_a_sample_of_the_examples() -> None:
+    one, other = network(scale=0), network(scale=0, monitored=20)
+    task = tasks(one)
+    theta, t = one.start(task), np.zeros(6, np.int64)
+    changed = task._replace(targets=np.where(np.arange(64) < 20, task.targets, (task.targets + 1) % 2))
+    assert np.array_equal(other.loss(changed, theta), other.loss(task, theta))
+    assert (one.loss(changed, theta) != one.loss(task, theta)).all()
+    assert np.array_equal(other.direction(task, theta, t), one.direction(task, theta, t))
+
+
 @pytest.mark.parametrize("split", ROW_SPLITS)
 def test_tasks_of_a_split_are_of_its_rows(split: str) -> None:
     X = np.arange(60.0)[:, None] * np.ones(3)
@@ -335,6 +345,8 @@ def test_families_are_copied_and_pickled() -> None:
         ({"classes": 1}, ValueError, "classes is a whole number >= 2"),
         ({"depth": 0}, ValueError, "depth is a whole number >= 1"),
         ({"noise": 2.0}, ValueError, "noise is at most 1"),
+        ({"monitored": 65}, ValueError, "monitored is at most 64"),
+        ({"monitored": 4, "objective": "validation"}, ValueError, "leaves no choice of monitored"),
         ({"decay": (0.0, 1.0)}, ValueError, "decay is 0 or a range above 0"),
         ({"dataset": "wine", "offset": 1.0}, ValueError, "a data set leaves no choice of offset"),
         ({**OWN, "gain": 0.5}, ValueError, "one's own leaves no choice of gain"),

@@ -55,6 +55,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         activation: "tanh", "relu", "gelu" (by tanh), or "mixed", a third of each.
         dimension, classes: of synthetic tasks. Default: 2 to 8, and 2 to 4.
         examples: for training. Default: 64, of a data set at most half of the rows of the split.
+        monitored: of how many of the examples for training the loss is; default: of all. A sample of them is cheaper.
         noise: share of the teacher's labels that are replaced by random ones.
         tails: of synthetic inputs: "normal", or "heavy", those of Student's t with 3 degrees of freedom.
         decay: variances of synthetic inputs fall like 1 / index^decay; their mean is 1.
@@ -101,6 +102,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
     dimension: Range | None = None
     classes: Range | None = None
     examples: int | None = None
+    monitored: int | None = None
     noise: Range = 0.0
     tails: Tails = "normal"
     decay: Range = 0.0
@@ -203,12 +205,17 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         most = 64 if rows is None else min(64, max(rows // 2, 1))
         examples = as_integer("examples", most if self.examples is None else self.examples, minimum=1)
         held_out = max(1, int(HELD_OUT * examples)) if self.objective == "validation" else 0
+        if held_out:
+            self._refuse("the loss of examples that are held out", "monitored")
+        monitored = examples if self.monitored is None else as_integer("monitored", self.monitored, minimum=1)
+        if monitored > examples:
+            raise ValueError(f"monitored is at most {examples}, the examples for training, not {monitored}")
         if rows is not None and examples + held_out > rows:
             raise ValueError(
                 f"examples, with those held out {examples + held_out}, are at most {rows}, the rows of the data set's "
                 f"split {self.split!r}"
             )
-        return {"examples": examples, "held_out": held_out}
+        return {"examples": examples, "held_out": held_out, "monitored": monitored}
 
     def axes(self) -> dict[str, dict[str, Any]]:
         law = self._law
@@ -245,7 +252,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
 
     def loss(self, task: NetworkTask, theta: Array) -> Array:
         law = self._law
-        first, last = (law.examples, law.examples + law.held_out) if law.held_out else (0, law.examples)
+        first, last = (law.examples, law.examples + law.held_out) if law.held_out else (0, law.monitored)
         which = np.broadcast_to(np.arange(first, last), (len(theta), last - first))
         return task.objective * law.networks.losses(theta, *law.examples_at(task, which), self._shape(task))
 
@@ -275,6 +282,11 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
     def num_examples(self) -> int:
         """How many examples of a task are for training."""
         return self._law.examples
+
+    @property
+    def of_all_examples(self) -> bool:
+        """Whether the loss is that of all examples for training."""
+        return self._law.monitored == self._law.examples and not self._law.held_out
 
     def _all(self, n: int) -> NDArray[np.int64]:
         return np.broadcast_to(np.arange(self._law.examples), (n, self._law.examples))
