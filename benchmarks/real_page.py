@@ -23,9 +23,9 @@ public adapter, told the number of steps and what the run is (batch size, discou
 what else one would use. On each of {seeds} seeds, which also choose the rows that are held out, all take as many
 gradients in a run, on the same minibatches, from the same starts (scikit-learn's linear models from theirs, 0).
 
-* Contenders with a knob are tuned *in hindsight, on these very seeds*, to their advantage; in brackets, what they chose.
-  *Spent* counts all that the search took. A learned run is made once. The grid of learning rates is 10^-3 to 10 in half
-  decades.
+* Contenders with a knob are tuned *in hindsight, on these very seeds*, to their advantage; in brackets, the choice.
+  *Spent* counts all that the search took; a learned run is made once. The grid of learning rates is 10^-3 to 10 in
+  half decades.
 * Numbers are interquartile means over seeds with 95 % bootstrap intervals. The first measure, in bold, chooses knobs
   and decides bars. *Learned / it* is the ratio (of returns: the difference) of this measure, seed by seed, of the
   learned run and the contender: the learned run is better below 1 (0). *Equal*: the interval contains 1 (0).
