@@ -29,7 +29,8 @@ gradients in a run, on the same minibatches, from the same starts (scikit-learn'
 * Numbers are interquartile means over seeds with 95 % bootstrap intervals. The first measure, in bold, chooses knobs
   and decides bars. *Learned / it* is the ratio (of returns: the difference) of this measure, seed by seed, of the
   learned run and the contender: the learned run is better below 1 (0). *Equal*: the interval contains 1 (0).
-* A measure that is not finite, or above {lost:,.0f} times the first loss, counts as that.
+* A measure that is not finite, or above {lost:,.0f} times the first loss, counts as that. Where the adapter of an
+  estimator stops a run that explodes, its measures are those of the parameters that it keeps, and its curve goes on.
 * ReduceLROnPlateau is given the mean loss of every part of 1/{reports} of the run. OneCycle has momentum 0.9, as its
   defaults want. Prodigy, D-Adaptation, Schedule-Free and Adam are as they come. scikit-learn's SGD takes the examples
   of each minibatch one by one. *learned, on Adam*: the same policy scales Adam's updates; it counts for no bar.
