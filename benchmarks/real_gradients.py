@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,27 +15,16 @@ from sklearn.linear_model import SGDClassifier, SGDRegressor
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.real_examples import REGRESSION, Instance, convolutions, drawn, least_squares, perceptron, softmax
 from benchmarks.real_optimisers import OPTIMISERS, Training, learned, missing, replayed
 from benchmarks.real_runs import Contender, Measure, Problem, Record, Recorder, interventions
 from metalearn_env.adapters.sklearn import LearnedRegressor
-from metalearn_env.datasets import load_classes, load_regression
 from metalearn_env.policy import Policy
 
-HELD_OUT = 0.2
 TORCH, SCIKIT_LEARN = "SGD 1e-3 (torch)", "scikit-learn's SGD"
 SGD, ADAM = "learned", "learned, on Adam"
 
 Model = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Instance(NamedTuple):
-    """What a seed makes of a problem."""
-
-    x: torch.Tensor  # (m, d) for training
-    y: torch.Tensor  # (m,) classes, or (m, 1) targets
-    held_x: torch.Tensor
-    held_y: torch.Tensor
-    batches: np.ndarray | None  # (horizon, batch_size)
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ class Gradients(Problem):
 
     @property
     def regression(self) -> bool:
-        return self.data == "diabetes"
+        return self.data == REGRESSION
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
@@ -95,17 +83,7 @@ class Gradients(Problem):
 
     def instance(self, seed: int, horizon: int) -> Instance:
         """Return what a seed makes of the problem, for so many steps."""
-        inputs, targets = _data(self.data)
-        rows, rng = np.random.default_rng(seed).permutation(len(inputs)), np.random.default_rng([seed, 1])
-        held, kept = np.split(rows, [round(HELD_OUT * len(rows))])
-        x, held_x = _standardised(inputs[kept], inputs[held], by_column=self.data != "digits")
-        y, held_y = targets[kept], targets[held]
-        if self.regression:
-            y, held_y = _standardised(y, held_y, by_column=True)
-        batches = None if self.batch_size is None else rng.integers(len(kept), size=(horizon, self.batch_size))
-        kinds = (self.dtype, self.dtype if self.regression else torch.int64)
-        pairs = zip((x, y, held_x, held_y), kinds * 2, strict=True)
-        return Instance(*(torch.tensor(array, dtype=kind) for array, kind in pairs), batches)
+        return drawn(self.data, seed, None if self.batch_size is None else (horizon, self.batch_size), self.dtype)
 
     def _trained(self, horizon: int, seed: int, start: Callable[[Any], Training], final: Model | None = None) -> Record:
         """Run a training; what is measured at the end is the model, or ``final``."""
@@ -186,39 +164,6 @@ def _averaged(training: Training, look: Callable[[], Any]) -> Any:
     seen = look()
     training.optimizer.train()
     return seen
-
-
-@cache
-def _data(name: str) -> tuple[np.ndarray, np.ndarray]:
-    return load_regression(name) if name == "diabetes" else load_classes(name)
-
-
-def _standardised(kept: np.ndarray, held: np.ndarray, *, by_column: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows in units of those that are kept, or, of an image, between -1 and 1."""
-    mean, spread = (kept.mean(axis=0), kept.std(axis=0)) if by_column else (8.0, 8.0)
-    return (kept - mean) / spread, (held - mean) / spread
-
-
-def perceptron() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
-
-
-def convolutions() -> nn.Module:
-    first = nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
-    return nn.Sequential(
-        *first, nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10)
-    )
-
-
-def softmax() -> nn.Module:
-    return nn.Linear(30, 2)
-
-
-def least_squares() -> nn.Module:
-    """Return a model that starts where the estimator does: at zero, of centred data."""
-    model = nn.Linear(10, 1, bias=False)
-    nn.init.zeros_(model.weight)
-    return model
 
 
 OF_NETWORKS: dict[str, Any] = {"policy": "neural-network", "default": TORCH, "batch_size": 32}
