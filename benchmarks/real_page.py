@@ -41,10 +41,11 @@ PACKAGES = ("torch", "scikit-learn", "gymnasium", "prodigyopt", "dadaptation", "
 BAR_SHARE = 0.5
 
 
-def page(all_results: Sequence[Results], command: str) -> str:
-    """Return the page."""
-    seeds = len(ours(all_results[0]))
-    absent = missing()
+def page(all_results: Sequence[Results], command: str, left_out: Sequence[str]) -> str:
+    """Return the page; problems that are left out are named."""
+    seeds, packages = len(ours(all_results[0])), missing()
+    absent = f"\n\nNot installed, and not run: {', '.join(packages)}." if packages else ""
+    absent += f"\n\n**Not on this page**, and in none of its bars: {', '.join(left_out)}." if left_out else ""
     introduction = INTRODUCTION.format(
         command=command,
         seeds=seeds,
@@ -52,7 +53,7 @@ def page(all_results: Sequence[Results], command: str) -> str:
         reports=REPORTS,
         versions=_versions(),
         minutes=sum(results.seconds for results in all_results) / 60.0,
-        absent=f"\n\nNot installed, and not run: {', '.join(absent)}." if absent else "",
+        absent=absent,
     )
     lines = [introduction, "", "## At a glance", "", *glance(all_results)]
     for results in all_results:

@@ -53,7 +53,7 @@ def run(problems: Sequence[Problem], seeds: int, policy: str | None, runs: Path,
     torch.set_num_threads(1)
     runs.mkdir(parents=True, exist_ok=True)
     found = [measured(problem, its, seeds, runs) for problem, its in zip(problems, policies, strict=True)]
-    text = page(found, command)
+    text = page(found, command, [name for name in PROBLEMS if name not in {one.problem.name for one in found}])
     if out is not None:
         folder = out.with_suffix("")
         folder.mkdir(exist_ok=True)

@@ -43,6 +43,9 @@ def test_a_problem_becomes_a_page_with_a_picture(name: str, tmp_path: Path) -> N
     text = real_training.run([problem], 2, str(tmp_path / "still.safetensors"), tmp_path / "runs", out, "as it was")
     assert text == out.read_text()
     assert "    as it was\n" in text
+    assert (
+        f"**Not on this page**, and in none of its bars: {', '.join(one for one in PROBLEMS if one != name)}." in text
+    )
     lines = [line for line in text.split(f"## {name}")[1].split("## Other")[0].splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(problem.contenders) + len(problem.learners)
     assert sum(line.startswith("| **learned** | 8 |") for line in lines) == 1
