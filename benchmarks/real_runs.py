@@ -16,12 +16,14 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from metalearn_env.files import write_whole
+from metalearn_env.identity import sources
 from metalearn_env.policy import Policy
 from metalearn_env.progress import progress
 
 POINTS = 20  # of a curve, after the first
 LOST = 1e3  # times its first value, at most, is what a measure counts; as much, if it is not finite
 DIGITS = 6
+ADAPTERS = ("metalearn_env.adapters.torch", "metalearn_env.adapters.sklearn", "metalearn_env.adapters.tabular")
 
 Record = dict[str, Any]  # what a run leaves, as plain JSON values; see `Recorder.record`
 
@@ -166,6 +168,8 @@ def digest(policy: Policy) -> str:
 def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Results:
     """Run everything on a problem that is not yet in the folder.
 
+    Learned runs are made anew where policy or adapters have changed; contenders, whose code has, are to be deleted.
+
     Args:
         problem: what is trained.
         policy: that of the learned runs.
@@ -174,7 +178,9 @@ def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Resu
     """
     identity = {"problem": problem.name, "horizon": problem.horizon, "seeds": seeds}
     kept = Kept(folder / f"{problem.name}.json", identity)
-    ours = Kept(folder / f"{problem.name}.learned.json", {**identity, "policy": digest(policy)})
+    ours = Kept(
+        folder / f"{problem.name}.learned.json", {**identity, "policy": digest(policy), "adapters": sources(*ADAPTERS)}
+    )
     tried = [(one.name, knob) for one in problem.contenders for knob in one.knobs or (None,)]
     runs, learned = {}, {}
     for name, knob in progress(tried, problem.name):
