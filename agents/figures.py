@@ -26,7 +26,7 @@ DPI = 100
 
 def score_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the interquartile mean of S of every controller, with its interval."""
-    figure = _figure(8.0, 1.0 + 0.28 * len(rows))
+    figure = new_figure(8.0, 1.0 + 0.28 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
         shown = max(row["iqm"], LEAST_SCORE)
@@ -47,7 +47,7 @@ def score_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def score_profiles(profiles: Mapping[str, Any], shown: Sequence[str]) -> Figure:
     """Draw the share of tasks with S at or above tau, and with the oracle's gap reached within so many evaluations."""
-    figure = _figure(10.0, 4.0)
+    figure = new_figure(10.0, 4.0)
     left, right = figure.subplots(1, 2)
     scores, targets = profiles["scores"], profiles["evaluations"]
     reached = targets[-1]
@@ -63,19 +63,19 @@ def score_profiles(profiles: Mapping[str, Any], shown: Sequence[str]) -> Figure:
         ylabel="share of tasks solved",
         title=f"evaluations to the gap of {reached['target']}",
     )
-    return _finished(figure, left, right)
+    return finished(figure, left, right)
 
 
 def curves(runs: Mapping[str, Runs]) -> Figure:
     """Draw median and quartiles over tasks of the gap and of the step size, over inner steps."""
-    figure = _figure(10.0, 4.2)
+    figure = new_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
     for name, of_one in runs.items():
         gaps = np.concatenate([run.log_gap for run in of_one], axis=1)
         steps = np.concatenate([run.step_size for run in of_one], axis=1)
-        _band(left, name, np.arange(len(gaps), dtype=np.float64), np.exp(gaps))
+        band(left, name, np.arange(len(gaps), dtype=np.float64), np.exp(gaps))
         if np.isfinite(steps).any():
-            _band(right, name, np.arange(1.0, len(steps) + 1.0), steps)
+            band(right, name, np.arange(1.0, len(steps) + 1.0), steps)
     left.set(yscale="log", xlabel="inner step", ylabel="gap / first gap", title="gap: median and quartiles of tasks")
     right.set(
         yscale="log",
@@ -83,7 +83,7 @@ def curves(runs: Mapping[str, Runs]) -> Figure:
         ylabel="step size / unit of the task",
         title="step size: median and quartiles",
     )
-    return _finished(figure, left, right)
+    return finished(figure, left, right)
 
 
 def learned_steps(policy: Policy, task_set: TaskSet) -> Figure:
@@ -94,14 +94,14 @@ def learned_steps(policy: Policy, task_set: TaskSet) -> Figure:
     best = closed_forms(task_set)[:1]
     titles = {**TEACHERS, **dict.fromkeys(best, "the closed form")}
     steps = advised(policy, task_set, list(titles))
-    figure = _figure(10.0, 4.6 * (1 + len(best)))
+    figure = new_figure(10.0, 4.6 * (1 + len(best)))
     places = figure.subplots(1 + len(best), 2).ravel()
     for axes, (name, title) in zip(places, titles.items(), strict=False):
         first = 0 if name in best else 1  # the first step of the others is the unit
         _agreement(axes, name, title, steps.rules[name][first:].ravel(), steps.learned[first:].ravel())
     for name in best:
         parts = deviation(steps, name)
-        _band(places[-1], AGENT, np.arange(1.0, len(parts) + 1.0), parts)
+        band(places[-1], AGENT, np.arange(1.0, len(parts) + 1.0), parts)
         places[-1].axhline(CLOSE, color=colour(name), label=f"{CLOSE:.0%}")
         places[-1].set(
             yscale="log",
@@ -135,7 +135,7 @@ def matrix(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw the scores of controllers (rows) on several sets of tasks (columns): {controller: {set: IQM of S}}."""
     columns = list(dict.fromkeys(name for row in scores.values() for name in row))
     values = np.array([[row.get(name, np.nan) for name in columns] for row in scores.values()])
-    figure = _figure(2.6 + 0.95 * len(columns), 1.8 + 0.34 * len(scores))
+    figure = new_figure(2.6 + 0.95 * len(columns), 1.8 + 0.34 * len(scores))
     axes = figure.subplots()
     drawn = axes.imshow(values, cmap="RdYlGn", vmin=-1.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
@@ -147,13 +147,16 @@ def matrix(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _band(axes: Axes, name: str, x: Array, values: Array) -> None:
+def band(axes: Axes, name: str, x: Array, values: Array, shade: str | None = None) -> None:
+    """Draw median and quartiles of values (T, n), in the colour of a controller of that name if no shade is given."""
     low, middle, high = quartiles(values)
-    axes.plot(x, middle, color=colour(name), label=name)
-    axes.fill_between(x, low, high, color=colour(name), alpha=0.12, linewidth=0)
+    shade = shade or colour(name)
+    axes.plot(x, middle, color=shade, label=name)
+    axes.fill_between(x, low, high, color=shade, alpha=0.12, linewidth=0)
 
 
-def _finished(figure: Figure, left: Axes, right: Axes) -> Figure:
+def finished(figure: Figure, left: Axes, right: Axes) -> Figure:
+    """Return the figure, with grids, and the legend of its left part below both."""
     for axes in (left, right):
         axes.grid(alpha=0.3)
     handles, labels = left.get_legend_handles_labels()
@@ -161,5 +164,6 @@ def _finished(figure: Figure, left: Axes, right: Axes) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")

@@ -189,8 +189,9 @@ def test_one_step_of_all_points_is_one_of_lloyd() -> None:
     X = load_iris().data
     start = np.random.RandomState(0).permutation(len(X))[:3]
     lloyd = KMeans(3, init=X[start], n_init=1, max_iter=1, algorithm="lloyd").fit(X)
-    model = LearnedKMeans(3, policy=holding(), init="random", batch_size=None, max_iter=1, random_state=0).fit(X)
-    assert np.allclose(model.cluster_centers_, lloyd.cluster_centers_)
+    for init in ("random", X[start], X[start].tolist()):
+        model = LearnedKMeans(3, policy=holding(), init=init, batch_size=None, max_iter=1, random_state=0).fit(X)
+        assert np.allclose(model.cluster_centers_, lloyd.cluster_centers_)
     assert model.inertia_ == pytest.approx(-model.score(X))
     assert np.array_equal(model.labels_, model.predict(X))
 
@@ -236,6 +237,11 @@ X, Y = np.arange(12.0).reshape(6, 2), np.array([0, 1, 0, 1, 0, 1])
         (LearnedClassifier(holding(), penalty=0.0), "penalty is a number above 0"),
         (LearnedKMeans(7, policy=holding()), "n_samples=6 should be >= n_clusters=7"),
         (LearnedKMeans(2, policy=holding(), init="far"), "init is one of"),
+        (
+            LearnedKMeans(2, policy=holding(), init=np.zeros((3, 2))),
+            r"init is an array of shape \(2, 2\), not \(3, 2\)",
+        ),
+        (LearnedKMeans(2, policy=holding(), init=[[np.nan, 0.0], [0.0, 0.0]]), "init contains NaN"),
     ],
 )
 def test_bad_parameters_are_refused(estimator: Any, words: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy, as_policy
@@ -35,7 +35,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics.pairwise import euclidean_distances
     from sklearn.preprocessing import StandardScaler
-    from sklearn.utils import check_random_state
+    from sklearn.utils import check_array, check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
@@ -208,7 +208,7 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         n_clusters: centres.
         policy, max_iter, random_state: see `LearnedRegressor`.
         batch_size: points that a step sees, drawn with replacement; None: all of them.
-        init: "k-means++", or "random" points.
+        init: where centres start: "k-means++", "random" points, or an array (n_clusters, features).
 
     Attributes:
         cluster_centers_: (n_clusters, features)
@@ -222,7 +222,7 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         n_clusters: int = 8,
         *,
         policy: Policy | str | Path = "clustering",
-        init: str = "k-means++",
+        init: str | ArrayLike = "k-means++",
         max_iter: int = MAX_ITER,
         batch_size: int | None = 32,
         random_state: Any = None,
@@ -238,14 +238,18 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """Fit to X (m, d); y is ignored."""
         policy, random = self._check()
         clusters = as_integer("n_clusters", self.n_clusters, minimum=1)
-        if self.init not in ("k-means++", "random"):
-            raise ValueError(f"init is one of k-means++, random, not {self.init!r}")
+        if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
+            raise ValueError(f"init is one of k-means++, random, or an array, not {self.init!r}")
         X = validate_data(self, X, dtype=np.float64)
         if clusters > len(X):
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={clusters}")
         mean = X.mean(axis=0)
         points = X - mean
-        if self.init == "random":
+        if not isinstance(self.init, str):
+            first = check_array(self.init, dtype=np.float64, input_name="init") - mean
+            if first.shape != (clusters, X.shape[1]):
+                raise ValueError(f"init is an array of shape {(clusters, X.shape[1])}, not {first.shape}")
+        elif self.init == "random":
             first = points[random.permutation(len(X))[:clusters]]
         else:
             first = spread_points(points, clusters, np.random.default_rng(random.randint(2**31 - 1)))
