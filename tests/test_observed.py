@@ -1,0 +1,43 @@
+"""What a policy meets on training tasks is written into its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tyro")
+pytest.importorskip("agents")
+
+from agents import observed
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy, load
+
+ENV, OPTIONS = "MetaLearn/LinearRegression-v0", {"dimension": [4, 8], "horizon": [5, 20]}
+
+
+def trained(path: Path, **header: object) -> Path:
+    policy = Policy.untrained(history=1, seed=0)
+    Policy(policy.layers, {**policy.header, **header}).save(path)
+    return path
+
+
+def test_the_range_is_that_of_training_tasks(tmp_path: Path) -> None:
+    file = trained(tmp_path / "mine.safetensors", env=ENV, env_kwargs=OPTIONS)
+    observed.main(observed.Args((file,), rows=64, steps=30))
+    policy = load(file)
+    ends = dict(zip(feature_names(1), np.array(policy.header["observed"]).T, strict=True))
+    assert ends["log10_horizon"] == pytest.approx(np.log10([5.0, 20.0]))
+    assert ends["descriptor_0"] == pytest.approx(np.log10([4.0, 8.0]))
+    assert ends["progress"] == pytest.approx([0.0, 1.0])
+    assert policy.header["env_kwargs"] == OPTIONS
+
+
+def test_nothing_is_written_where_one_cannot_be(tmp_path: Path) -> None:
+    file, other = trained(tmp_path / "one", env=ENV, env_kwargs={}), trained(tmp_path / "other", env=ENV)
+    with pytest.raises(ValueError, match="other does not tell its env_kwargs"):
+        observed.main(observed.Args((file, other)))
+    with pytest.raises(ValueError, match="at least one"):
+        observed.main(observed.Args(()))
+    assert "observed" not in load(file).header
