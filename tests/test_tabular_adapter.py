@@ -16,6 +16,8 @@ from metalearn_env.engine import Engine
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.policy import Policy
 from metalearn_env.pool import draw_tasks
+from metalearn_env.processes import describe
+from metalearn_env.stepper import Stepper
 
 HORIZON = 60
 
@@ -25,6 +27,12 @@ def tame(shift: float = -0.1) -> Policy:
     policy = untrained("absolute", history=2)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
+
+
+def describe_table(states: int, actions: int, discount: float, epsilon: float) -> list[float]:
+    values = (np.array([value]) for value in (states, actions, discount, epsilon))
+    found: list[float] = describe(*values, synchronous=True)[0].tolist()
+    return found
 
 
 CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
@@ -45,6 +53,7 @@ def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
         discount=float(task.discount[0]),
         epsilon=float(epsilon),
         most=math.inf,
+        sweep=1,
     )
     table = np.zeros(family.num_parameters - 1)
     for t, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
@@ -60,12 +69,51 @@ def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
     assert alpha.t == HORIZON
 
 
+def test_a_step_size_is_held_for_a_sweep() -> None:
+    """The policy is shown the mean errors of the entries that a sweep has met."""
+    alpha, stepper = (
+        LearnedAlpha(3, 2, tame(), horizon=32, discount=0.9, sweep=4, most=math.inf),
+        Stepper(tame(), unit=1.0, horizon=6, kind="reinforcement", descriptor=describe_table(3, 2, 0.9, 0.1)),
+    )
+    errors = [(0.0, 0, 0)] * 4 + [(1.0, 0, 1), (3.0, 0, 1), (0.0, 2, 0), (-1.0, 1, 1)]
+    errors += [(0.5, 0, 1), (0.5, 0, 1), (0.2, 2, 1), (0.2, 2, 1)]
+    found = [alpha(*error) for error in errors]
+    first = stepper.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
+    second = stepper.observe(0.5 * 0.29 / 2.0, 0.29 / 2.0, 0.5 * 2.0 / 2.0)
+    assert found == pytest.approx([1.0] * 7 + [first] * 4 + [second], rel=1e-12)
+    assert alpha.t == 12
+
+
+def test_there_are_no_more_decisions_than_in_training() -> None:
+    names = list(tame().header["feature_names"])
+    observed = np.array([[-9.0] * len(names), [9.0] * len(names)])
+    observed[1, names.index("log10_horizon")] = np.log10(50.0)
+    known = Policy(tame().layers, {**tame().header, "observed": observed.tolist()})
+    table: dict[str, Any] = {"num_states": 3, "num_actions": 2, "discount": 0.9}
+    asked = {horizon: LearnedAlpha(policy=known, horizon=horizon, **table) for horizon in (100, 10_000)}
+    for horizon, alpha in asked.items():
+        sizes = [alpha(math.sin(t), 0, 0) for t in range(horizon)]
+        assert len(set(sizes)) <= 1 + horizon // max(6, horizon // 50)
+        assert len(set(sizes)) > 8
+    with pytest.raises(ValueError, match="sweep is a whole number >= 1"):
+        LearnedAlpha(policy=known, horizon=10, sweep=0, **table)
+    with pytest.raises(ValueError, match=r"no entry \(3, 0\)"):
+        asked[100](1.0, 3, 0)
+
+
 def test_a_learner_makes_the_errors_of_the_family() -> None:
     family = QLearning(sampling="trajectory", mdp="FrozenLake-v1", discount=0.9, epsilon=0.2, noise=0.1, scale=0)
     task, states = draw_tasks(family, seed=5, n=1, horizon=HORIZON), family._law.num_states
     engine, policy = Engine.start(family, task, HORIZON), tame()
     learner = QLearner(
-        round(10 ** task.descriptor[0, 0]), 4, policy, horizon=HORIZON, discount=0.9, epsilon=0.2, most=math.inf
+        round(10 ** task.descriptor[0, 0]),
+        4,
+        policy,
+        horizon=HORIZON,
+        discount=0.9,
+        epsilon=0.2,
+        most=math.inf,
+        sweep=1,
     )
     learner.table = np.zeros((states, 4))  # which has room for the holes
     for t, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
@@ -93,9 +141,10 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
     assert learner.alpha.t == steps
 
 
-def test_what_is_saved_goes_on_bit_for_bit() -> None:
+@pytest.mark.parametrize("sweep", [1, 3])
+def test_what_is_saved_goes_on_bit_for_bit(sweep: int) -> None:
     def made() -> LearnedAlpha:
-        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9)
+        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep)
 
     whole, first, second = made(), made(), made()
     errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]

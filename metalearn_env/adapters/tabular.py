@@ -1,8 +1,12 @@
 """A learned step size alpha for tabular learners in a loop of one's own. NumPy only.
 
 `LearnedAlpha` chooses alpha for any learner that moves one entry of a table by temporal-difference errors,
-``Q[state, action] += alpha * error``; `QLearner` is a whole Q-learner around it. The policy is shown what trajectories
-of `MetaLearn/QLearning-v0` would show, by the same code.
+``Q[state, action] += alpha * error``; `QLearner` is a whole Q-learner around it.
+
+A single error says little. As many updates as the table has entries, a *sweep*, do about what a synchronous step of
+`MetaLearn/QLearning-v0` does, and so the policy is asked once a sweep, for the mean errors of the entries that it met,
+and alpha is held through the next. With ``sweep=1`` it is asked at each update, and is shown what trajectories of the
+environment show, by the same code.
 
 >>> learner = QLearner(4, 2, Policy.untrained(history=1, seed=0), horizon=100, discount=0.9, seed=0)
 >>> error = learner.update(state=0, action=1, reward=1.0, next_state=2, terminated=False)
@@ -20,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from metalearn_env.family import Array
-from metalearn_env.policy import Policy
+from metalearn_env.policy import Policy, as_policy
 from metalearn_env.processes import describe
 from metalearn_env.ranges import as_integer, is_number
 from metalearn_env.stepper import Stepper
+
+_MET = ("sums", "counts", "before")
 
 
 class LearnedAlpha:
@@ -37,6 +43,12 @@ class LearnedAlpha:
         epsilon: part of the actions that are random.
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
             the step that was taken.
+        sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
+            there are no more decisions than in the longest run that the policy met in training. The first sweep with
+            an error has steps of 1, the natural one.
+
+    Attributes:
+        t: the number of updates.
 
     Raises:
         FileNotFoundError: there is no such policy.
@@ -53,7 +65,9 @@ class LearnedAlpha:
         discount: float,
         epsilon: float = 0.1,
         most: float = 1.0,
+        sweep: int | None = None,
     ) -> None:
+        horizon = as_integer("horizon", horizon, minimum=1)
         sizes = [np.array([as_integer("num_states", num_states, minimum=1)])]
         sizes.append(np.array([as_integer("num_actions", num_actions, minimum=1)]))
         if not is_number(discount) or not 0.0 <= discount < 1.0:
@@ -62,55 +76,80 @@ class LearnedAlpha:
             raise ValueError(f"epsilon is in [0, 1], not {epsilon!r}")
         if not most > 0.0:
             raise ValueError(f"most is above 0, not {most!r}")
-        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=False)
-        self._stepper = Stepper(policy, unit=1.0, horizon=horizon, kind="reinforcement", descriptor=known[0].tolist())
-        self._most = most
-        self._taken: float | None = None  # the last step size, where it was not the policy's
-        self._last: tuple[int, int, float] | None = None  # state, action and error of the last update
+        self._policy, self._actions = as_policy(policy), num_actions
+        if sweep is None:
+            sweep = max(num_states * num_actions, math.ceil(horizon / longest_horizon(self._policy)))
+        self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
+        synchronous = self._sweep > 1
+        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=synchronous)
+        steps = math.ceil(horizon / self._sweep)
+        self._stepper = Stepper(
+            self._policy, unit=1.0, horizon=steps, kind="reinforcement", descriptor=known[0].tolist()
+        )
+        self._most, self._alpha = most, min(1.0, most)
+        self._taken = None if self._alpha == 1.0 else self._alpha  # the step that was taken, where another was chosen
+        self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
+        self.t = 0
 
     def __call__(self, error: float, state: int, action: int) -> float:
         """Return alpha for the update of an entry by a temporal-difference error.
 
         Raises:
-            ValueError: the error, or its square, is not finite. Nothing has changed.
+            ValueError: the error, or its square, is not finite, or there is no such entry. Nothing has changed.
         """
-        squared = float(error) * float(error)
-        if not math.isfinite(squared):
+        if not math.isfinite(float(error) * float(error)):
             raise ValueError(f"a temporal-difference error, and its square, is finite, not {error!r}")
-        again = self._last is not None and self._last[:2] == (state, action)
-        alignment = float(error) * self._last[2] if again and self._last is not None else 0.0
-        chosen = self._stepper.observe(0.5 * squared, squared, alignment, self._taken)
-        self._last, taken = (int(state), int(action), float(error)), min(chosen, self._most)
-        self._taken = None if taken == chosen else taken
-        return taken
+        entry = state * self._actions + action
+        if not (0 <= action < self._actions and 0 <= entry < len(self._sums)):
+            raise ValueError(f"there is no entry ({state}, {action}) in a table of {len(self._sums)} entries")
+        self._sums[entry] += error
+        self._counts[entry] += 1.0
+        self.t += 1
+        if self.t % self._sweep == 0:
+            self._swept()
+        return self._alpha
 
-    @property
-    def t(self) -> int:
-        """The number of steps chosen."""
-        return self._stepper.t
+    def _swept(self) -> None:
+        """Show the policy what the sweep has met, and take the step size that it chooses."""
+        met = self._counts > 0.0
+        means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
+        squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()
+        self._sums[:], self._counts[:], self._before = 0.0, 0.0, means
+        if self._sweep > 1 and not self._stepper.t:
+            if squared == 0.0:
+                return
+            self._stepper.horizon = max(1, math.ceil((self._horizon - self.t) / self._sweep))
+        chosen = self._stepper.observe(0.5 * squared, squared, alignment, self._taken)
+        self._alpha = min(chosen, self._most)
+        self._taken = None if self._alpha == chosen else self._alpha
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
-        last = None if self._last is None else list(self._last)
-        return {"stepper": self._stepper.state_dict(), "taken": self._taken, "last": last}
+        values = {name: getattr(self, f"_{name}") for name in ("alpha", "taken")}
+        met = {name: getattr(self, f"_{name}").tolist() for name in _MET}
+        return {"t": self.t, "stepper": self._stepper.state_dict(), **values, **met}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict` told of one of the same policy.
+        """Go back to what `state_dict` told of one of the same policy and table.
 
         Raises:
-            ValueError: something is missing, or the policy sees other features. Nothing has changed.
+            ValueError: something is missing, or of another table or of other features. Nothing has changed.
         """
-        if missing := {"stepper", "taken", "last"} - set(state):
+        if missing := {"t", "stepper", "alpha", "taken", *_MET} - set(state):
             raise ValueError(f"the state has {', '.join(sorted(missing))}; it has {sorted(state)}")
+        met = [np.array(state[name], np.float64) for name in _MET]
+        if any(array.shape != self._sums.shape for array in met):
+            raise ValueError(f"the state is of a table of {len(state['sums'])} entries, not of {len(self._sums)}")
         self._stepper.load_state_dict(state["stepper"])
-        self._taken, self._last = state["taken"], None if state["last"] is None else tuple(state["last"])
+        self.t, self._alpha, self._taken = state["t"], state["alpha"], state["taken"]
+        self._sums, self._counts, self._before = met
 
 
 class QLearner:
     """Q-learning with a learned step size, along epsilon-greedy trajectories.
 
     Args:
-        num_states, num_actions, policy, horizon, discount, epsilon, most: see `LearnedAlpha`.
+        num_states, num_actions, policy, horizon, discount, epsilon, most, sweep: see `LearnedAlpha`.
         seed: of random actions.
 
     Attributes:
@@ -128,11 +167,11 @@ class QLearner:
         discount: float,
         epsilon: float = 0.1,
         most: float = 1.0,
+        sweep: int | None = None,
         seed: int | None = None,
     ) -> None:
-        self.alpha = LearnedAlpha(
-            num_states, num_actions, policy, horizon=horizon, discount=discount, epsilon=epsilon, most=most
-        )
+        known: dict[str, Any] = {"horizon": horizon, "discount": discount, "epsilon": epsilon, "most": most}
+        self.alpha = LearnedAlpha(num_states, num_actions, policy, **known, sweep=sweep)
         self.table: Array = np.zeros((num_states, num_actions))
         self._discount, self._epsilon, self._rng = discount, epsilon, np.random.default_rng(seed)
 
@@ -163,3 +202,10 @@ class QLearner:
         if number >= most:
             raise ValueError(f"{name} is below {most}, not {number}")
         return number
+
+
+def longest_horizon(policy: Policy) -> float:
+    """Return how long the longest run was that a policy met in training; infinity if it does not tell."""
+    if (observed := policy.header.get("observed")) is None:
+        return math.inf
+    return float(10.0 ** observed[1][list(policy.header["feature_names"]).index("log10_horizon")])
