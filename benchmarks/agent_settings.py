@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments
+from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments, followed
 from metalearn_env.commandline import key_value
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -19,6 +19,7 @@ REGRESSION, CLUSTERING, Q_LEARNING, MIXTURE = (
 ISOTROPIC = "isotropic"  # minibatches of inputs of equal variance, where the best steps are known
 OPEN_LOOP, STATIC = "open-loop", "static"
 SCHEDULE_STEPS = 300  # of Adam
+GRADIENT = "gradient"
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,10 @@ class Setting:
         bar: what was asked for; None: nothing.
         agent_kwargs: options of the environment that agents are trained with beside: history, action, reward, ...
         hyperparams: that go before those of the file.
-        algo: the algorithm.
-        steps: of the environment.
+        algo: the algorithm; `GRADIENT` is `agents.schedules`, whose policies with feedback go along the slopes of runs.
+        steps: of the environment, or of the optimiser.
+        gradient: options of `agents.schedules`, in place of ``hyperparams``.
+        train_env: what agents are trained on, with its options ``train_kwargs``; None: what they are scored on.
     """
 
     name: str
@@ -61,6 +64,9 @@ class Setting:
     hyperparams: tuple[str, ...] = ()
     algo: str = "ppo"
     steps: int = 4_000_000
+    gradient: tuple[str, ...] = ()
+    train_env: str | None = None
+    train_kwargs: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,13 +95,17 @@ class Setting:
 
     def agent_trainings(self, runs: Path, seeds: Sequence[int], steps: int | None = None) -> list[Training]:
         """Return the trainings of agents."""
-        kwargs = (*self.env_kwargs, *self.agent_kwargs)
+        env = self.train_env or self.env
+        kwargs = (*(self.train_kwargs if self.train_env else self.env_kwargs), *self.agent_kwargs)
+        module = SCHEDULES if self.algo == GRADIENT else TRAIN
         return [
             Training(
                 self.folder(runs, seed),
-                arguments(self.env, kwargs, self.hyperparams, algo=self.algo, seed=seed),
+                followed(env, kwargs, self.gradient, seed=seed)
+                if self.algo == GRADIENT
+                else arguments(env, kwargs, self.hyperparams, algo=self.algo, seed=seed),
                 steps or self.steps,
-                TRAIN,
+                module,
             )
             for seed in seeds
         ]
@@ -131,6 +141,10 @@ def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
 def _spread(log_std: float) -> str:
     """Actions relative to the last step make a random walk of the step: a long run is to begin with small ones."""
     return f"policy_kwargs:{{net_arch: [64, 64], log_std_init: {log_std}}}"
+
+
+def _slopes(tasks: int) -> tuple[str, ...]:
+    return ("--tasks", str(tasks), "--learning-rate", "0.05", "--validate-every", "25", "--validation-tasks", "128")
 
 
 SETTINGS: dict[str, Setting] = {
@@ -179,8 +193,12 @@ SETTINGS: dict[str, Setting] = {
             Q_LEARNING,
             ("states:12", "actions:3", "horizon:400"),
             Bar(0.30, 0.50),
-            hyperparams=(*_rows(512, 100), _spread(-3.5)),
-            steps=2_000_000,
+            agent_kwargs=("action:absolute",),
+            algo=GRADIENT,
+            gradient=_slopes(128),
+            train_env=Q_LEARNING,
+            train_kwargs=("states:12", "actions:3", "horizon:[50,400]"),
+            steps=150,
         ),
         Setting(
             ISOTROPIC,
