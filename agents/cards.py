@@ -92,6 +92,10 @@ def _interface(policy: Policy) -> Iterator[str]:
 def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"`{header['command']}`"
     yield ""
+    if begun := header.get("begun_from"):
+        yield f"* begun from what these had trained: {', then '.join(f'`{one}`' for one in begun.split('; '))}"
+    if trained := header.get("trained_on"):
+        yield f"* on other tasks than those of its scores: `{trained['env']}`{_options(trained['env_kwargs'])}"
     yield f"* algorithm {header['algorithm']}, seed {header['seed']}, with `{json.dumps(header['hyperparameters'])}`"
     if resumed := header.get("resumed_at"):
         yield f"* resumed after {', '.join(map(str, resumed))} steps"

@@ -18,7 +18,7 @@ MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows, columns
 TRAPS = 0.2  # part of the cells
 
 
-class Grid(gym.Env[int, int]):
+class Grid(gym.Env[Any, Any]):
     """A grid world that lists its outcomes, ``P[state][action]``, as Gymnasium's toy texts do.
 
     Args:

@@ -246,7 +246,7 @@ class Study:
             "hyperparameters": {name: getattr(args, name) for name in OF_TRAINING},
             "seed": args.seed,
             "command": command,
-            **({} if args.init is None else {"begun_from": load(args.init).header.get("command", str(args.init))}),
+            **({} if args.init is None else {"begun_from": begun_from(args.init)}),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "versions": versions(),
         }
@@ -262,6 +262,13 @@ class Study:
             yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
 
         return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
+
+
+def begun_from(path: Path) -> str:
+    """Return the command that a policy file is from, after those that it was itself begun from."""
+    header = load(path).header
+    earlier = [header["begun_from"]] if "begun_from" in header else []
+    return "; ".join([*earlier, header.get("command", str(path))])
 
 
 def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agents.grids import grid_id
 from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments, followed
 from metalearn_env.commandline import key_value
 from metalearn_env.scoring import TaskSet, task_sets
@@ -143,6 +144,19 @@ def _spread(log_std: float) -> str:
     return f"policy_kwargs:{{net_arch: [64, 64], log_std_init: {log_std}}}"
 
 
+def _wide() -> str:
+    """Return a mixture of Garnets of all kinds and of grid worlds, synchronous and along trajectories."""
+    garnets = (
+        '"noise": [0.01, 30], "rewarded": [0.02, 1], "ending": [0.01, 0.5], "states": [6, 24], "actions": [2, 4], '
+        '"branching": [1, 6]'
+    )
+    worlds = [f'"mdp": "{grid_id("train", index)}"' for index in (0, 3, 5, 6)]
+    along = [f'{garnets}, "epsilon": [0.05, 1.0]', f'"mdp": "{grid_id("train", 4)}"']
+    options = ["", "", f", {garnets}", *(f', "sampling": "trajectory", {one}' for one in along)]
+    entries = [f'{{"family": "QLearning"{one}}}' for one in (*options, *(f", {world}" for world in worlds))]
+    return f"families:[{', '.join(entries)}]"
+
+
 def _slopes(tasks: int) -> tuple[str, ...]:
     return ("--tasks", str(tasks), "--learning-rate", "0.05", "--validate-every", "25", "--validation-tasks", "128")
 
@@ -208,10 +222,20 @@ SETTINGS: dict[str, Setting] = {
         Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
+        Setting(
+            "q-learning-wide",
+            Q_LEARNING,
+            agent_kwargs=("action:absolute",),
+            algo=GRADIENT,
+            gradient=_slopes(96),
+            train_env=MIXTURE,
+            train_kwargs=(_wide(), "horizon:[20,80]"),
+            steps=400,
+        ),
         Setting("mixture", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
     )
 }
 #: whose agents are scored out of distribution and on real data
-DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "mixture")
+DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "q-learning-wide", "mixture")
 #: that agents of the mixture are to be as good on as those trained there
 SPECIALISTS = ("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning")
