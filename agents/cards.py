@@ -86,7 +86,8 @@ def _interface(policy: Policy) -> Iterator[str]:
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
     yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
-    yield f"* a perceptron {' - '.join(map(str, sizes))}, units {header['activation']}, output {header['output']}"
+    units, output = header.get("activation", "tanh"), header.get("output", "clip")
+    yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 
 
 def _training(header: Mapping[str, Any]) -> Iterator[str]:

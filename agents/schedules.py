@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -110,8 +111,10 @@ def main(args: Args) -> None:
     study, command = Study(args), f"python -m agents.schedules {shlex.join(sys.argv[1:])}"
     check_new(args.out)
     paths = {name: value if value is None else str(value) for name, value in (("out", args.out), ("init", args.init))}
-    write_run(args.out, {**asdict(args), **paths, "command": command})
+    record, begun = {**asdict(args), **paths, "command": command}, time.monotonic()
+    write_run(args.out, record)
     step_map, best, scores = trained(study)
+    write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
     with (args.out / SCORES).open("w", newline="") as file:
         csv.writer(file).writerows(scores)
     print(f"best score on validation tasks: {best.validation_iqm:.3f} after {best.step} steps")
