@@ -86,12 +86,17 @@ def _interface(policy: Policy) -> Iterator[str]:
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
     yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
-    yield f"* a perceptron {' - '.join(map(str, sizes))}, units {header['activation']}, output {header['output']}"
+    units, output = header.get("activation", "tanh"), header.get("output", "clip")
+    yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 
 
 def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"`{header['command']}`"
     yield ""
+    if begun := header.get("begun_from"):
+        yield f"* begun from what these had trained: {', then '.join(f'`{one}`' for one in begun.split('; '))}"
+    if trained := header.get("trained_on"):
+        yield f"* on other tasks than those of its scores: `{trained['env']}`{_options(trained['env_kwargs'])}"
     yield f"* algorithm {header['algorithm']}, seed {header['seed']}, with `{json.dumps(header['hyperparameters'])}`"
     if resumed := header.get("resumed_at"):
         yield f"* resumed after {', '.join(map(str, resumed))} steps"

@@ -1,12 +1,13 @@
 """Policies with feedback in torch, so that the gradient through a whole inner run trains them.
 
-What a policy observes after a step depends on the step, and the gradient flows through that, too. The arithmetic is
-that of `metalearn_env.observations.Observer` and of relative actions once more, in terms that can be differentiated.
+What a policy observes after a step depends on the step, and the gradient flows through that, too: the arithmetic is
+that of `metalearn_env.observations.Observer` and of actions once more, in terms that can be differentiated. Or it takes
+what was observed as given (`agents.slopes`), which is steadier and, on the environment's own arithmetic, faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from agents.inner_loops import final_log_gap
-from metalearn_env.actions import RANGE, RELATIVE_DECADES
+from agents.slopes import recorded, shortened, slopes
+from metalearn_env.actions import ABSOLUTE_DECADES, RANGE, RELATIVE_DECADES
 from metalearn_env.engine import Engine, scaled_columns
-from metalearn_env.family import TINY
+from metalearn_env.family import TINY, Array
 from metalearn_env.observations import (
     NUM_LEVELS,
     NUM_STATIC,
@@ -31,26 +33,33 @@ from metalearn_env.policy import Policy
 
 LEAST = float(TINY)
 PROGRESS = feature_names(0).index("progress")
+DECADES = {"relative": RELATIVE_DECADES, "absolute": ABSOLUTE_DECADES}
 LEAK = 0.01  # part of the gradient that actions beyond the box keep
 
 
 class FeedbackMap(torch.nn.Module):
-    """A perceptron with tanh units from the flat observation to a relative action.
+    """A perceptron with tanh units from the flat observation to a relative or an absolute action.
 
     Args:
         history: inner steps in the observation.
+        action: "relative" or "absolute", see `metalearn_env.actions`.
         width: units of each of the two hidden layers.
-        seed: of the first weights. The first actions are close to 0: steps that stay what they are.
+        seed: of the first weights. The first actions are close to 0: steps that stay what they are, or the unit.
         layers: weights and biases to begin with instead, as a policy file has them.
     """
 
-    action = "relative"
-
     def __init__(
-        self, history: int, *, width: int = 64, seed: int = 0, layers: Sequence[tuple[Any, Any]] | None = None
+        self,
+        history: int,
+        *,
+        action: str = "relative",
+        width: int = 64,
+        seed: int = 0,
+        layers: Sequence[tuple[Any, Any]] | None = None,
     ) -> None:
         super().__init__()
-        self.history = history
+        self.history, self.action = history, action
+        self._decades = DECADES[action]
         self.weights, self.biases = torch.nn.ParameterList(), torch.nn.ParameterList()
         for weight, bias in layers or _first_layers((len(feature_names(history)), width, width, 1), seed):
             self.weights.append(torch.tensor(np.asarray(weight, np.float64)))
@@ -66,18 +75,41 @@ class FeedbackMap(torch.nn.Module):
     def gaps(self, start: Engine) -> Tensor:
         """Return log(gap_T / gap_0), (n,), of n episodes from their start, with a gradient."""
         view = _View(start, self.history)
-        low, high = (torch.from_numpy(start.unit * factor) for factor in (1.0 / RANGE, RANGE))
+        low, high, unit = (torch.from_numpy(start.unit * factor) for factor in (1.0 / RANGE, RANGE, 1.0))
         step = torch.from_numpy(start.step_size.copy())
 
         def choose(t: int, signal: Tensor, direction: Tensor) -> Tensor:
             nonlocal step
-            action = self(view.observed(t, signal, direction, step))
-            inside = action.clamp(-1.0, 1.0)
-            factor = torch.exp(np.log(10.0) * RELATIVE_DECADES * (inside + LEAK * (action - inside)))
-            step = torch.minimum(torch.maximum(step * factor, low), high)
+            factor = self.log_factor(view.observed(t, signal, direction, step)).exp()
+            step = torch.minimum(torch.maximum((step if self.action == "relative" else unit) * factor, low), high)
             return step
 
         return final_log_gap(start, choose)
+
+    def log_factor(self, observation: Tensor) -> Tensor:
+        """Return the logs, (n,), of what the last steps, or the units, are multiplied by."""
+        action = self(observation)
+        inside = action.clamp(-1.0, 1.0)
+        return np.log(10.0) * self._decades * (inside + LEAK * (action - inside))
+
+    def followed(self, start: Engine, worth: Callable[[Array], tuple[Array, Array]]) -> Array:
+        """Add to the gradient of the weights that of the mean worth of final log gaps, observations taken as given.
+
+        Args:
+            start: n episodes at their start; they are run to the end.
+            worth: of final log gaps (n,), to be made small: its values (n,) and its derivatives (n,).
+
+        Returns:
+            The values.
+        """
+        run = recorded(self.policy(_interface(self)), start)
+        value, slope = worth(run.log_gap)
+        found = shortened(slopes(start, run)) * slope / len(slope)
+        if self.action == "relative":
+            found = found[::-1].cumsum(axis=0)[::-1].copy()  # an action moves all later steps
+        seen = torch.from_numpy(run.observations.reshape(found.size, -1).astype(np.float64))
+        self.log_factor(seen).backward(torch.from_numpy(found.ravel()))
+        return value
 
     def policy(self, header: dict[str, Any]) -> Policy:
         """Return the map as a policy, equal to it but for rounding."""
@@ -86,6 +118,19 @@ class FeedbackMap(torch.nn.Module):
             for weight, bias in zip(self.weights, self.biases, strict=True)
         ]
         return Policy(tuple(layers), dict(header))
+
+
+def _interface(step_map: FeedbackMap) -> dict[str, Any]:
+    """Return what a driver has to know of a policy."""
+    names = feature_names(step_map.history)
+    return {
+        "action": step_map.action,
+        "strategy": "dynamic",
+        "history": step_map.history,
+        "feature_names": names,
+        "activation": "tanh",
+        "output": "clip",
+    }
 
 
 class _View:

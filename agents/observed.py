@@ -58,10 +58,9 @@ def main(args: Args) -> None:
 def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]:
     """Return the lowest and the highest value, (2, width), of every feature that a policy meets on training tasks."""
     header = policy.header
-    options = {**header["env_kwargs"], "history": header["history"], "strategy": header["strategy"]}
-    env = gym.make_vec(
-        header["env"], rows, "vector_entry_point", **{**options, "action": header["action"], "split": "train"}
-    )
+    trained_on = header.get("trained_on", header)
+    options = {**trained_on["env_kwargs"], **{name: header[name] for name in ("history", "strategy", "action")}}
+    env = gym.make_vec(trained_on["env"], rows, "vector_entry_point", **{**options, "split": "train"})
     observations, _ = env.reset(seed=seed)
     low, high = observations.min(axis=0), observations.max(axis=0)
     for _ in range(steps):

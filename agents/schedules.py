@@ -3,15 +3,17 @@
     python -m agents.schedules --kind open-loop --env MetaLearn/LinearRegression-v0 --out runs/open-loop
     python -m agents.schedules --kind static --strategy constant --env MetaLearn/QLearning-v0 --out runs/static
     python -m agents.schedules --kind feedback --init runs/ppo/policy.safetensors --out runs/polished
+    python -m agents.schedules --kind feedback --through steps --env-kwargs action:absolute --out runs/followed
 
 An *open-loop* schedule is one sequence of step sizes for all tasks; a *static* map has one hidden layer and goes from
 the descriptors of a task and log10 of the horizon to a step size that is kept ("constant"), to a schedule ("dynamic",
 the map also reads the progress, and there is a table as in an open-loop schedule) or to mean and spread of random log
-steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy of relative
-actions, from nothing or from a policy file (``--init``), such as one that reinforcement learning has found. The
-gradient through an inner run is exact where noise is data, but of no use where inner runs are chaotic, as long ones on
-ill-conditioned quadratics are. All minimise the mean of log(gap_T / gap_0), on new tasks at each step of Adam; what is
-kept is the iterate of the best score on validation tasks.
+steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy, from nothing
+or from a policy file (``--init``), such as one that reinforcement learning has found. The gradient through an inner run
+is exact where noise is data, but of no use where inner runs are chaotic, as long ones on ill-conditioned quadratics
+are; ``--through steps`` takes what is observed as given (`agents.slopes`). All minimise the mean of log(gap_T / gap_0),
+on new tasks at each step of Adam, or, ``--objective score``, what scores are made of (`agents.worth`); what is kept is
+the iterate of the best score on validation tasks.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +32,10 @@ import torch
 import tyro
 from torch import Tensor
 
+from agents.feedback import FeedbackMap
 from agents.studies import Args, Study, Trained
 from agents.training import POLICY, RUN, SCORES, mean_score, write_run
 from metalearn_env.commandline import run
-from metalearn_env.engine import Engine
 from metalearn_env.progress import progress
 from metalearn_env.scoring import Row, score_row
 
@@ -52,7 +55,7 @@ def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Recor
     args, step_map = study.args, study.new_map()
     optimizer = new_optimizer(step_map, args.learning_rate)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
-    rng, batches = np.random.default_rng(args.seed), study.batches()
+    added = gradients(step_map, study)
     scores: list[tuple[int, float]] = []
     best = Record(-np.inf, 0, {})
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
@@ -62,7 +65,10 @@ def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Recor
                 state = {name: value.clone() for name, value in step_map.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
         if step < args.steps:
-            improve(step_map, optimizer, study, next(batches), rng)
+            optimizer.zero_grad()
+            next(added)
+            if torch.isfinite(torch.nn.utils.clip_grad_norm_(step_map.parameters(), LARGEST_GRADIENT)):
+                optimizer.step()
             rate.step()
     step_map.load_state_dict(best.state)
     return step_map, best, scores
@@ -75,16 +81,19 @@ def new_optimizer(step_map: Trained, rate: float) -> torch.optim.Optimizer:
     return torch.optim.Adam([{"params": table, "lr": rate}, {"params": network, "lr": 0.1 * rate}])
 
 
-def improve(
-    step_map: Trained, optimizer: torch.optim.Optimizer, study: Study, batch: list[Engine], rng: np.random.Generator
-) -> None:
-    """Make one step of the optimiser; none if the gradient is not finite."""
-    noise = [rng.standard_normal((int(start.horizon[0]), len(start.t))) for start in batch]
-    gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
-    optimizer.zero_grad()
-    torch.stack([weight * gap for weight, gap in zip(study.weights, gaps, strict=True)]).sum().backward()
-    if torch.isfinite(torch.nn.utils.clip_grad_norm_(step_map.parameters(), LARGEST_GRADIENT)):
-        optimizer.step()
+def gradients(step_map: Trained, study: Study) -> Iterator[None]:
+    """Add the gradient of the objective on new tasks to that of the parameters, for ever."""
+    if isinstance(step_map, FeedbackMap) and study.args.through == "steps":
+        for to_follow in study.batches_to_follow():
+            for start, worth in to_follow:
+                step_map.followed(start, worth)
+            yield
+    rng = np.random.default_rng(study.args.seed)
+    for batch in study.batches():
+        noise = [rng.standard_normal((int(start.horizon[0]), len(start.t))) for start in batch]
+        gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
+        torch.stack([weight * gap for weight, gap in zip(study.weights, gaps, strict=True)]).sum().backward()
+        yield
 
 
 def check_new(folder: Path) -> None:
@@ -102,8 +111,10 @@ def main(args: Args) -> None:
     study, command = Study(args), f"python -m agents.schedules {shlex.join(sys.argv[1:])}"
     check_new(args.out)
     paths = {name: value if value is None else str(value) for name, value in (("out", args.out), ("init", args.init))}
-    write_run(args.out, {**asdict(args), **paths, "command": command})
+    record, begun = {**asdict(args), **paths, "command": command}, time.monotonic()
+    write_run(args.out, record)
     step_map, best, scores = trained(study)
+    write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
     with (args.out / SCORES).open("w", newline="") as file:
         csv.writer(file).writerows(scores)
     print(f"best score on validation tasks: {best.validation_iqm:.3f} after {best.step} steps")

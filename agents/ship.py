@@ -19,7 +19,7 @@ import tyro
 from agents.cards import CARDS, write_cards
 from agents.evaluate import beside
 from agents.training import POLICY, RUN
-from metalearn_env.commandline import run
+from metalearn_env.commandline import key_value, run
 from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -27,7 +27,7 @@ from metalearn_env.scoring.contenders import policies
 from metalearn_env.scoring.table import score
 from metalearn_env.session import SESSION_OPTIONS
 
-OF_TASKS = "horizon"  # of the options of a session, what changes the tasks
+OF_AGENTS = set(SESSION_OPTIONS) - {"horizon"}  # of the options of a session, those that leave the tasks as they are
 SHOWN = ("tuned-constant", "tuned-decay", "best-rule-per-task")  # on a card, with the best rule and the policy
 KEPT = ("controller", "iqm", "low", "high", "diverged")
 DIGITS = 4
@@ -45,10 +45,12 @@ class Args:
     """folder for the policy"""
     cards: Path = CARDS
     """folder for its card"""
+    env: str | None = None
+    """id of the environment whose test tasks it is scored on; those it was trained on if none is given"""
+    env_kwargs: tuple[str, ...] = ()
+    """options of these tasks, as key:value"""
     tasks: int = 256
     """test tasks, of each family"""
-    env: str | None = None
-    """id of the environment of the test tasks, with the options that it has; as it was trained on if none is given"""
     controllers: tuple[str, ...] = ()
     """what it is scored beside; all there is if none are named, which takes long where an inner step is slow"""
     replace: bool = False
@@ -62,13 +64,16 @@ def main(args: Args) -> None:
         ValueError: a name that is none, or is taken; runs that cannot be compared. Nothing has been written.
         FileNotFoundError: a run has no policy.
     """
+    if args.env_kwargs and args.env is None:
+        raise ValueError(f"env_kwargs are of an env, and none is given: {' '.join(args.env_kwargs)}")
     target = args.policies / f"{args.name}.safetensors"
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", args.name):
         raise ValueError(f"a name is of small letters, digits and hyphens, not {args.name!r}")
     if target.exists() and not args.replace:
         raise ValueError(f"{target} is there already; --replace it")
     folder, found = chosen(args.runs)
-    policy = scored(args.name, folder, args.tasks, args.env, args.controllers)
+    elsewhere = (args.env, dict(map(key_value, args.env_kwargs))) if args.env else None
+    policy = scored(args.name, folder, args.tasks, elsewhere, args.controllers)
     args.policies.mkdir(parents=True, exist_ok=True)
     replace(policy, header={**policy.header, "chosen_from": found}).save(target)
     write_cards(args.cards, args.policies)
@@ -90,7 +95,8 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
         (
             header["env"],
             task_options(header),
-            *(_record(run)[name] for name in ("validation_tasks", "validation_kwargs")),
+            _record(run)["validation_tasks"],
+            _record(run).get("validation_kwargs"),
         )
         for run, header in zip(runs, headers, strict=True)
     ]
@@ -101,23 +107,34 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
     return runs[scores.index(max(scores))], [(header["seed"], header["validation_iqm"]) for header in headers]
 
 
-def scored(name: str, folder: Path, tasks: int, env: str | None = None, controllers: Sequence[str] = ()) -> Policy:
-    """Return the policy of a run, with what it reaches on test tasks in its header."""
+def scored(
+    name: str,
+    folder: Path,
+    tasks: int,
+    elsewhere: tuple[str, dict[str, Any]] | None = None,
+    controllers: Sequence[str] = (),
+) -> Policy:
+    """Return the policy of a run, with what it reaches on test tasks in its header.
+
+    Args:
+        name: of the policy.
+        folder: the run.
+        tasks: how many, of each family.
+        elsewhere: id and options of the environment that it is for; None: the one that it was trained on.
+        controllers: what it is scored beside; empty: all there is.
+    """
     policy = load(folder / POLICY)
-    trained_on = task_options(policy.header)
-    env, options = (policy.header["env"], trained_on) if env is None else (env, {})
+    if elsewhere:
+        policy = replace(policy, header=moved(policy.header, *elsewhere))
+    env, options = policy.header["env"], task_options(policy.header)
     sets = task_sets(env, "test", tasks, 0, options, Cache())
     result = score(sets, beside([policies(name, [folder / POLICY])], sets, controllers), show_progress=True)
     (row,) = [row for row in result["rows"] if row["controller"] == name]
     header = {
         **policy.header,
-        "task_options": trained_on,
+        "task_options": options,
         "wall_seconds": _record(folder).get("wall_seconds"),
-        "test": {
-            **{"env": env, "env_kwargs": options, "tasks": tasks, "seed": 0},
-            **kept(row),
-            "command": command(name, env, options, tasks),
-        },
+        "test": {"tasks": tasks, "seed": 0, **kept(row), "command": command(name, env, options, tasks)},
         "scores": [
             {
                 "family": type(task_set.family).__name__,
@@ -131,10 +148,16 @@ def scored(name: str, folder: Path, tasks: int, env: str | None = None, controll
     return replace(policy, header=header)
 
 
+def moved(header: Mapping[str, Any], env: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header that says that a policy is for other tasks than those it was trained on, and what these were."""
+    of_agents = {name: value for name, value in header["env_kwargs"].items() if name in OF_AGENTS}
+    trained_on = {"env": header["env"], "env_kwargs": header["env_kwargs"]}
+    return {**header, "env": env, "env_kwargs": {**of_agents, **options}, "trained_on": trained_on}
+
+
 def task_options(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return those options of the environment, of all that a policy was trained with, that its tasks depend on."""
-    of_agents = set(SESSION_OPTIONS) - {OF_TASKS}
-    return {name: value for name, value in header["env_kwargs"].items() if name not in of_agents}
+    return {name: value for name, value in header["env_kwargs"].items() if name not in OF_AGENTS}
 
 
 def command(name: str, env: str, options: Mapping[str, Any], tasks: int) -> str:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agents.export import versions
-from agents.feedback import FeedbackMap
+from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
+from agents.worth import Batch, of_gaps, scored_batches
 from metalearn_env import scoring
 from metalearn_env.actions import Strategy
 from metalearn_env.commandline import key_value
@@ -29,6 +30,7 @@ from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer, as_range, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
+from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.table import run_policy
 from metalearn_env.session import HORIZON
 from metalearn_env.splits import task_generator
@@ -36,6 +38,10 @@ from metalearn_env.splits import task_generator
 Trained = StepMap | FeedbackMap
 KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
+THROUGH = ("all", "steps")
+OBJECTIVES = ("gap", "score")
+OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective")
+FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
 
@@ -68,6 +74,12 @@ class Args:
     """of the table at the start, of the network a tenth of it; it falls to 0 as half a cosine"""
     width: int = 64
     """hidden units of a static map, or of each of the two layers of feedback"""
+    through: str = "all"
+    """what the gradient of feedback flows through: all, or steps, which takes what is observed as given"""
+    objective: str = "gap"
+    """of feedback through steps: gap, the log gap at the end, or score, see agents/worth.py"""
+    pool: int = 1024
+    """training tasks of each family and horizon whose scores are known, for the objective score"""
     validate_every: int = 100
     """steps between scores on validation tasks"""
     validation_tasks: int = 256
@@ -88,17 +100,22 @@ class Study:
 
     def __post_init__(self) -> None:
         args = self.args
-        for name in ("steps", "tasks", "width", "validate_every"):
+        for name in ("steps", "tasks", "width", "validate_every", "pool"):
             as_integer(name, getattr(args, name), minimum=1)
-        for name, known in (("kind", KINDS), ("strategy", get_args(Strategy)), ("unit", UNITS)):
+        of_strings = {"kind": KINDS, "strategy": get_args(Strategy), "unit": UNITS, "through": THROUGH}
+        for name, known in (*of_strings.items(), ("objective", OBJECTIVES)):
             if getattr(args, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(args, name)!r}")
         if args.kind != "static" and args.strategy != "dynamic":
             raise ValueError(f"{args.kind} is dynamic, not {args.strategy}")
-        if args.init is not None and args.kind != "feedback":
-            raise ValueError(f"only feedback is trained on from a policy, not {args.kind}")
+        if args.kind != "feedback" and (args.init is not None or args.through != "all"):
+            raise ValueError(f"only feedback is trained on from a policy, or through steps alone, not {args.kind}")
+        if args.objective != "gap" and args.through != "steps":
+            raise ValueError(
+                f"the objective {args.objective} is for feedback through steps, not through {args.through}"
+            )
         if args.init is not None:
-            trainable(args.init, self.history)
+            trainable(args.init, self.history, self.action)
         for name, value in (("action", self.action), ("strategy", args.strategy)):
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
@@ -114,33 +131,61 @@ class Study:
     @property
     def action(self) -> str:
         """What the policy's actions mean."""
-        return "relative" if self.args.kind == "feedback" else "absolute"
+        if self.args.kind != "feedback":
+            return "absolute"
+        action = self.options.get("action", "relative")
+        if action not in DECADES:
+            raise ValueError(f"feedback is trained with action {' or '.join(DECADES)}, not {action!r}")
+        return str(action)
 
     @cached_property
     def history(self) -> int:
         return as_integer("history", self.options.get("history", 5), minimum=0)
 
-    def sets(self, split: str, tasks: int) -> list[TaskSet]:
+    def sets(self, split: str, tasks: int, seed: int = 0, **options: Any) -> list[TaskSet]:
         """Return the tasks of a split, a set for each family."""
-        return task_sets(self.args.env, split, tasks, 0, self.options)
+        cache = Cache() if self.args.through == "steps" else None
+        return task_sets(self.args.env, split, tasks, seed, {**self.options, **options}, cache)
 
     @cached_property
     def validation(self) -> list[TaskSet]:
-        return self.sets("validation", self.args.validation_tasks)
+        of_horizons = [{"horizon": horizon} for horizon in self.horizons] if self.args.objective == "score" else [{}]
+        return [tasks for of in of_horizons for tasks in self.sets("validation", self.args.validation_tasks, **of)]
 
     @property
     def horizon(self) -> int:
         """The inner steps of an episode, the most there are."""
-        return self.validation[0].horizon
+        return self.validation[-1].horizon
+
+    @property
+    def horizons(self) -> list[int]:
+        """The horizons whose tasks' scores are known: both ends of the range, and the middle of their logs."""
+        low, high = self._range
+        return sorted({round(horizon) for horizon in np.geomspace(low, high, 3)})
+
+    @property
+    def _range(self) -> tuple[int, int]:
+        return as_range("horizon", self.options.get("horizon", HORIZON), minimum=1, integer=True)
 
     def unit(self, start: Engine) -> Array:
         """Return what step sizes are multiples of, (n,)."""
         return start.unit if self.args.unit == "task" else 1.0 / largest_eigenvalue(start.task)
 
+    def batches_to_follow(self) -> Iterator[Batch]:
+        """Yield training tasks for ever, and what their log gaps are worth, for feedback through steps."""
+        args = self.args
+        if args.objective == "score":
+            pools = [
+                self.sets("train", args.pool, FIRST_POOL + args.seed, horizon=horizon) for horizon in self.horizons
+            ]
+            return scored_batches(pools, args.tasks, np.random.default_rng(args.seed))
+        worths = [of_gaps(weight) for weight in self.weights]
+        return ([*zip(batch, worths, strict=True)] for batch in self.batches())
+
     def batches(self) -> Iterator[list[Engine]]:
         """Yield new training tasks for ever, those of each family at their start, of one horizon of the range."""
         rng, sets = task_generator(self.args.seed, "train"), self.sets("train", scoring.LEAST_TASKS)
-        low, high = as_range("horizon", self.options.get("horizon", HORIZON), minimum=1, integer=True)
+        low, high = self._range
         while True:
             horizon, batch = int(log_uniform_integer(rng.random(1), low, high)[0]), []
             for tasks in sets:
@@ -167,8 +212,9 @@ class Study:
     def new_map(self) -> Trained:
         """Return a map to begin with: the best constant step, in units, on the first tasks; or of feedback."""
         if self.args.kind == "feedback":
-            layers = None if self.args.init is None else trainable(self.args.init, self.history)
-            return FeedbackMap(self.history, width=self.args.width, seed=self.args.seed, layers=layers)
+            layers = None if self.args.init is None else trainable(self.args.init, self.history, self.action)
+            shape: dict[str, Any] = {"action": self.action, "width": self.args.width, "seed": self.args.seed}
+            return FeedbackMap(self.history, layers=layers, **shape)
         batch, args = next(self.batches()), self.args
         units = [torch.from_numpy(self.unit(start)) for start in batch]
 
@@ -197,9 +243,10 @@ class Study:
             "feature_names": feature_names(self.history),
             "horizon": self.horizon,
             "algorithm": f"{args.kind}, gradient through the inner loop",
+            "hyperparameters": {name: getattr(args, name) for name in OF_TRAINING},
             "seed": args.seed,
             "command": command,
-            **({} if args.init is None else {"begun_from": load(args.init).header.get("command", str(args.init))}),
+            **({} if args.init is None else {"begun_from": begun_from(args.init)}),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "versions": versions(),
         }
@@ -217,14 +264,21 @@ class Study:
         return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
 
 
-def trainable(path: Path, history: int) -> Sequence[tuple[Any, Any]]:
+def begun_from(path: Path) -> str:
+    """Return the command that a policy file is from, after those that it was itself begun from."""
+    header = load(path).header
+    earlier = [header["begun_from"]] if "begun_from" in header else []
+    return "; ".join([*earlier, header.get("command", str(path))])
+
+
+def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]]:
     """Return the layers of a policy file.
 
     Raises:
-        ValueError: it is not one of relative, dynamic actions with tanh units, or has another history.
+        ValueError: it is not one of such actions, dynamic, with tanh units, or has another history.
     """
     policy = load(path)
-    wanted = {"action": "relative", "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
+    wanted = {"action": action, "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
     for name, value in wanted.items():
         if (found := policy.header.get(name, value)) != value:
             raise ValueError(f"{path}: a policy that is trained on has {name}={value!r}, not {found!r}")

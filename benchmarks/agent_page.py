@@ -52,8 +52,9 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
     missing = [name for name in SETTINGS if name not in known]
     yield from (INTRODUCTION.format(tasks=tasks, missing=", ".join(missing) or "none"), "")
     yield from ("## Bars", "", *bar_table(trained), "")
-    if "mixture" in known:
-        yield from ("## One agent for all", "", *mixture_table(known["mixture"], trained), "")
+    mixture = known.get("mixture") or Trained(SETTINGS["mixture"], trained[0].runs, tasks)
+    if mixture.setting.policy_files(mixture.runs):
+        yield from ("## One agent for all", "", *mixture_table(mixture, trained), "")
     if ISOTROPIC in known:
         yield from ("## A known answer: isotropic LMS", "", KNOWN_ANSWER, "", *known_answer(known[ISOTROPIC]), "")
     defaults = [known[name] for name in DEFAULTS if name in known]

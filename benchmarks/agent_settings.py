@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments
+from agents.grids import grid_id
+from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments, followed
 from metalearn_env.commandline import key_value
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -19,6 +20,7 @@ REGRESSION, CLUSTERING, Q_LEARNING, MIXTURE = (
 ISOTROPIC = "isotropic"  # minibatches of inputs of equal variance, where the best steps are known
 OPEN_LOOP, STATIC = "open-loop", "static"
 SCHEDULE_STEPS = 300  # of Adam
+GRADIENT = "gradient"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Setting:
         bar: what was asked for; None: nothing.
         agent_kwargs: options of the environment that agents are trained with beside: history, action, reward, ...
         hyperparams: that go before those of the file.
-        algo: the algorithm.
-        steps: of the environment.
+        algo: the algorithm; `GRADIENT` is `agents.schedules`, whose policies with feedback go along the slopes of runs.
+        steps: of the environment, or of the optimiser.
+        gradient: options of `agents.schedules`, in place of ``hyperparams``.
+        train_env: what agents are trained on, with its options ``train_kwargs``; None: what they are scored on.
     """
 
     name: str
@@ -61,6 +65,9 @@ class Setting:
     hyperparams: tuple[str, ...] = ()
     algo: str = "ppo"
     steps: int = 4_000_000
+    gradient: tuple[str, ...] = ()
+    train_env: str | None = None
+    train_kwargs: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,13 +96,17 @@ class Setting:
 
     def agent_trainings(self, runs: Path, seeds: Sequence[int], steps: int | None = None) -> list[Training]:
         """Return the trainings of agents."""
-        kwargs = (*self.env_kwargs, *self.agent_kwargs)
+        env = self.train_env or self.env
+        kwargs = (*(self.train_kwargs if self.train_env else self.env_kwargs), *self.agent_kwargs)
+        module = SCHEDULES if self.algo == GRADIENT else TRAIN
         return [
             Training(
                 self.folder(runs, seed),
-                arguments(self.env, kwargs, self.hyperparams, algo=self.algo, seed=seed),
+                followed(env, kwargs, self.gradient, seed=seed)
+                if self.algo == GRADIENT
+                else arguments(env, kwargs, self.hyperparams, algo=self.algo, seed=seed),
                 steps or self.steps,
-                TRAIN,
+                module,
             )
             for seed in seeds
         ]
@@ -131,6 +142,23 @@ def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
 def _spread(log_std: float) -> str:
     """Actions relative to the last step make a random walk of the step: a long run is to begin with small ones."""
     return f"policy_kwargs:{{net_arch: [64, 64], log_std_init: {log_std}}}"
+
+
+def _wide() -> str:
+    """Return a mixture of Garnets of all kinds and of grid worlds, synchronous and along trajectories."""
+    garnets = (
+        '"noise": [0.01, 30], "rewarded": [0.02, 1], "ending": [0.01, 0.5], "states": [6, 24], "actions": [2, 4], '
+        '"branching": [1, 6]'
+    )
+    worlds = [f'"mdp": "{grid_id("train", index)}"' for index in (0, 3, 5, 6)]
+    along = [f'{garnets}, "epsilon": [0.05, 1.0]', f'"mdp": "{grid_id("train", 4)}"']
+    options = ["", "", f", {garnets}", *(f', "sampling": "trajectory", {one}' for one in along)]
+    entries = [f'{{"family": "QLearning"{one}}}' for one in (*options, *(f", {world}" for world in worlds))]
+    return f"families:[{', '.join(entries)}]"
+
+
+def _slopes(tasks: int) -> tuple[str, ...]:
+    return ("--tasks", str(tasks), "--learning-rate", "0.05", "--validate-every", "25", "--validation-tasks", "128")
 
 
 SETTINGS: dict[str, Setting] = {
@@ -179,8 +207,12 @@ SETTINGS: dict[str, Setting] = {
             Q_LEARNING,
             ("states:12", "actions:3", "horizon:400"),
             Bar(0.30, 0.50),
-            hyperparams=(*_rows(512, 100), _spread(-3.5)),
-            steps=2_000_000,
+            agent_kwargs=("action:absolute",),
+            algo=GRADIENT,
+            gradient=_slopes(128),
+            train_env=Q_LEARNING,
+            train_kwargs=("states:12", "actions:3", "horizon:[50,400]"),
+            steps=150,
         ),
         Setting(
             ISOTROPIC,
@@ -190,10 +222,20 @@ SETTINGS: dict[str, Setting] = {
         Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
+        Setting(
+            "q-learning-wide",
+            Q_LEARNING,
+            agent_kwargs=("action:absolute",),
+            algo=GRADIENT,
+            gradient=_slopes(96),
+            train_env=MIXTURE,
+            train_kwargs=(_wide(), "horizon:[20,80]"),
+            steps=400,
+        ),
         Setting("mixture", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
     )
 }
 #: whose agents are scored out of distribution and on real data
-DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "mixture")
+DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "q-learning-wide", "mixture")
 #: that agents of the mixture are to be as good on as those trained there
 SPECIALISTS = ("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning")

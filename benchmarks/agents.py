@@ -2,9 +2,10 @@
 
     python -m benchmarks.agents train --settings gaussian log-uniform --seeds 0 1 2 3 4 --out runs/agents --jobs 2
     python -m benchmarks.agents table --runs runs/agents --tasks 256
+    python -m benchmarks.agents table --only gaussian
 
 The first runs ``python -m agents.train`` and ``agents.schedules`` (runs that are through are skipped, those that were
-cut are resumed); the second writes docs/results/agents.md.
+cut are resumed); the second writes docs/results/agents.md, or renews some settings in it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.agent_merge import merged
 from benchmarks.agent_settings import SCHEDULE_STEPS, SETTINGS
 from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, run
@@ -50,8 +52,11 @@ def table(options: argparse.Namespace) -> None:
     from benchmarks.agent_page import page  # and with it all that makes tables
 
     check_writable(options.out)
-    settings = [SETTINGS[name] for name in options.settings]
-    text = page([setting for setting in settings if setting.policy_files(options.runs)], options.runs, options.tasks)
+    settings = [SETTINGS[name] for name in options.only or options.settings]
+    there = [setting for setting in settings if setting.policy_files(options.runs)]
+    text = page(there, options.runs, options.tasks)
+    if options.only:
+        text = merged(options.out.read_text(), text, [setting.name for setting in there], [*SETTINGS])
     options.out.write_text(text)
     print(text)
 
@@ -71,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("table", help="score them and write the page")
     command.set_defaults(run=table)
     command.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME")
+    command.add_argument(
+        "--only", nargs="+", choices=SETTINGS, metavar="NAME", help="renew these in the page, and leave the others"
+    )
     command.add_argument("--runs", type=Path, default=Path("runs/agents"))
     command.add_argument("--tasks", type=int, default=256, help="of each kind")
     command.add_argument("--out", type=Path, default=Path("docs/results/agents.md"))

@@ -63,6 +63,12 @@ def arguments(
     return tuple(told)
 
 
+def followed(env: str, env_kwargs: Sequence[str], options: Sequence[str], *, seed: int) -> tuple[str, ...]:
+    """Return what ``python -m agents.schedules`` is told, to train a policy with feedback along the slopes of runs."""
+    told = ("--kind", "feedback", "--through", "steps", "--env", env, "--seed", str(seed))
+    return (*told, *(("--env-kwargs", *env_kwargs) if env_kwargs else ()), *options)
+
+
 def run_all(trainings: Sequence[Training], jobs: int) -> None:
     """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
 

@@ -33,6 +33,7 @@ class GarnetDraw(NamedTuple):
     cuts: Bytes  # (n, branches - 1, p)
     rewards: Array  # (n, p) standard normal, or zero
     outcomes: Bytes  # (n, steps, p)
+    ends: NDArray[np.bool_]  # (n, branches | 0, p) which branches lead to the end
 
 
 @final
@@ -47,6 +48,7 @@ class Garnet(ProcessLaw):
     actions: tuple[int, int]
     branching: tuple[int, int]
     rewarded: tuple[float, float]  # the part of the pairs that have a reward
+    ending: tuple[float, float]  # the part of the branches that lead to the end
 
     @property
     def num_states(self) -> int:
@@ -75,7 +77,14 @@ class Garnet(ProcessLaw):
             cuts=random_bytes(rng, n, branches - 1, p),
             rewards=rng.standard_normal((n, p)) * has_reward,
             outcomes=random_bytes(rng, n, horizon + 1 if branches > 1 else 1, p),
+            ends=self._ends(rng, n),
         )
+
+    def _ends(self, rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
+        if not self.ending[1]:
+            return np.zeros((n, 0, self.num_pairs), np.bool_)
+        part = log_uniform(rng.random(n), *self.ending)[:, None, None]
+        return rng.random((n, self.branching[1], self.num_pairs), np.float32) < part
 
     def real_pairs(self, task: TabularTask) -> NDArray[np.bool_]:
         return self._real(np.rint(task.pairs / task.actions), task.actions)
@@ -130,6 +139,8 @@ class Garnet(ProcessLaw):
             pick = np.minimum(draw.successors[:, k] * (last + np.float32(1.0)), last).astype(successors.dtype)
             taken = (successors[:, :k] == pick[:, None, :]).any(axis=1)
             successors[:, k] = np.where(taken, last.astype(successors.dtype), pick)
+        if draw.ends.shape[1]:
+            np.copyto(successors, self.num_states, where=draw.ends)
         if not real.all():
             np.copyto(successors, self.num_states, where=~real[:, None, :])
         return successors

@@ -255,3 +255,36 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
+
+
+def test_some_settings_of_a_page_are_renewed() -> None:
+    from benchmarks.agent_merge import merged
+
+    def page(values: dict[str, str], tasks: str, trained: str = "") -> str:
+        bars = "\n".join(f"| {name} | {value} |" for name, value in values.items())
+        rows = "\n".join(f"| {tasks} | {name} | {value} |" for name, value in values.items())
+        parts = "\n\n".join(f"## {name}\n\n### part\n\n{value}" for name, value in values.items())
+        runs = "\n".join(f"| {name} | {seed} | {value}{trained} |" for name, value in values.items() for seed in (0, 1))
+        return (
+            f"# Agents\n\nNot trained: x, y.\n\n## Bars\n\n| name | S |\n|---|---|\n{bars}\n\n"
+            f"## Real data\n\n{rows}\n\n"
+            f"# What a sceptic asks for\n\n{parts}\n\n# How they were trained\n\n{runs}\n"
+        )
+
+    known, old = ["a", "b", "x", "y"], page({"a": "0.1", "b": "0.2"}, "iris")
+    assert merged(old, page({"a": "0.1"}, "iris"), ["a"], known) == old
+    text = merged(old, page({"a": "0.7"}, "iris"), ["a"], known)
+    assert text == old.replace("| a | 0.1 |", "| a | 0.7 |").replace("part\n\n0.1", "part\n\n0.7").replace(
+        "| a | 0 | 0.1 |\n| a | 1 | 0.1 |", "| a | 0 | 0.7 |\n| a | 1 | 0.7 |"
+    )
+    text = merged(old, page({"x": "0.7"}, "wine"), ["x"], known)
+    for line in (
+        "| b | 0.2 |\n| x | 0.7 |",
+        "| iris | b | 0.2 |\n| wine | x | 0.7 |",
+        "## x\n\n### part",
+        "Not trained: y.",
+    ):
+        assert line in text
+    assert "| iris | a |" not in merged(old, page({"a": "0.7"}, "wine"), ["a"], known)
+    with pytest.raises(ValueError, match="How they were trained"):
+        merged("# Agents\n", old, ["a"], known)

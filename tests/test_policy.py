@@ -175,7 +175,7 @@ def test_shipped_policies_reach_what_their_files_say(path: Path) -> None:
     assert list(header["feature_names"]) == list(feature_names(header["history"]))
     assert {"env_kwargs", "command", "seed", "steps", "wall_seconds", "versions", "validation_iqm"} <= header.keys()
     assert path.stat().st_size < 200_000
-    sets = task_sets(told["env"], "test", told["tasks"], told["seed"], told["env_kwargs"])
+    sets = task_sets(header["env"], "test", told["tasks"], told["seed"], header["task_options"])
     gaps = [run_policy(policy, task_set)[None] for task_set in sets]
     assert score_row(path.stem, "policy", sets, gaps).iqm == pytest.approx(told["iqm"], abs=0.01)
 

@@ -31,6 +31,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trajectory": {"sampling": "trajectory"},
     "sizes": SIZES,
     "sizes, trajectory": {**SIZES, "sampling": "trajectory"},
+    "endings": {**SIZES, "ending": (0.1, 0.5)},
+    "endings, trajectory": {**SIZES, "ending": 0.3, "sampling": "trajectory"},
     "one state": {"states": 1, "branching": 1},
     "one pair": {"states": 1, "branching": 1, "actions": 1, "discount": 0.0},
     "lake": {"mdp": "FrozenLake-v1"},
@@ -278,6 +280,17 @@ def test_arrays_are_the_process_of_the_environment_they_are_from() -> None:
         assert given.optimum == pytest.approx(draw_tasks(QLearning(**SLIPPERY), 0, 2, 3).optimum, abs=1e-12)
 
 
+def test_branches_of_garnets_end() -> None:
+    """As many as were asked for, and where there are none the same processes are drawn as ever."""
+    tasks = draw_tasks(QLearning(ending=(0.25, 0.25)), 0, 64, 10)
+    assert (tasks.successors == 16).mean() == pytest.approx(0.25, abs=0.01)
+    plain = draw_tasks(QLearning(ending=0), 0, 64, 10)
+    assert (plain.successors < 16).all()
+    np.testing.assert_array_equal(plain.reward, tasks.reward)
+    everywhere = draw_tasks(QLearning(ending=1.0), 0, 8, 10)
+    np.testing.assert_array_equal(everywhere.optimum, everywhere.reward)
+
+
 def test_terminal_states_stay_at_zero_and_trajectories_start_anew() -> None:
     family = QLearning(mdp="FrozenLake-v1", sampling="trajectory", epsilon=1.0, noise=1.0, scale=0.0)
     task = draw_tasks(family, 0, 4, 300)
@@ -455,6 +468,8 @@ BAD = [
     *(("branching", {"branching": value}) for value in (0, 17, (2, 17), 2.5)),
     ("branching.*number of states, 4", {"states": (4, 16), "branching": (2, 5)}),
     *(("rewarded", {"rewarded": value}) for value in (0, (0, 0.5), 1.1, -1)),
+    *(("ending", {"ending": value}) for value in ((0, 0.5), 1.1, -1)),
+    ("ending", {"mdp": "FrozenLake-v1", "ending": 0.5}),
     *(("discount", {"discount": value}) for value in (1, 1.0, (0.9, 1.0), 1.5, -0.1, float("nan"), "x")),
     *(("noise", {"noise": value}) for value in (-1, (0, 1), float("inf"))),
     ("tails is one of normal, heavy.*fat", {"tails": "fat"}),

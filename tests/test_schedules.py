@@ -22,14 +22,16 @@ import metalearn_env
 from agents import schedules
 from agents.feedback import FeedbackMap
 from agents.inner_loops import final_log_gap
+from agents.slopes import Recorded, shortened, slopes
 from agents.step_maps import PROGRESS, STATIC, StepMap
 from agents.studies import Args, Study, largest_eigenvalue
 from agents.training import POLICY, read_scores
+from agents.worth import OfScores, of_gaps
 from metalearn_env.actions import ActionMap
 from metalearn_env.engine import Engine
 from metalearn_env.families import FAMILIES, make_family
 from metalearn_env.family import TaskFamily
-from metalearn_env.observations import feature_names, groups
+from metalearn_env.observations import LEVELS, feature_names, groups
 from metalearn_env.policy import load
 from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import log_gap
@@ -39,6 +41,7 @@ from metalearn_env.scoring.table import contender, run_policy, score
 ENV = "MetaLearn/LinearRegression-v0"
 TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10, "horizon": 4}
 TEXT = tuple(f"{name}:{value}" for name, value in TINY.items())
+NAMES = list(feature_names(0))
 SMALL: dict[str, Any] = {"steps": 20, "tasks": 16, "validate_every": 10, "validation_tasks": 16, "width": 8}
 MAPS = [("open-loop", "dynamic"), ("static", "constant"), ("static", "dynamic"), ("static", "random")]
 LOOPS: list[tuple[str, dict[str, Any]]] = [
@@ -249,14 +252,15 @@ def test_a_run_is_not_overwritten(run: Args) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
 
 
+@pytest.mark.parametrize("action", ["relative", "absolute"])
 @pytest.mark.parametrize(("name", "options"), LOOPS)
-def test_feedback_in_torch_is_the_environment(name: str, options: dict[str, Any]) -> None:
+def test_feedback_in_torch_is_the_environment(name: str, options: dict[str, Any], action: str) -> None:
     """A map of scattered weights leaves what its policy leaves, step by step, where inner runs are not chaotic."""
     start = started(name, options, 16, 8)
-    step_map = FeedbackMap(3, width=8, seed=1)
+    step_map = FeedbackMap(3, action=action, width=8, seed=1)
     step_map.biases[-1].data[:] = -0.1
     tasks = TaskSet(f"MetaLearn/{name}-v0", "train", 16, 0, {**options, "horizon": 8, "history": 3})
-    header = {"action": "relative", "strategy": "dynamic", "history": 3, "feature_names": list(feature_names(3))}
+    header = {"action": action, "strategy": "dynamic", "history": 3, "feature_names": list(feature_names(3))}
     reached = run_policy(step_map.policy(header), tasks)
     in_torch = step_map.gaps(Engine.start(tasks.family, tasks.task, 8)).detach().numpy()
     np.testing.assert_allclose(in_torch, reached, atol=1e-5)
@@ -278,6 +282,75 @@ def test_the_gradient_of_feedback_is_a_finite_difference() -> None:
     assert float(bias.grad) == pytest.approx(float(difference), rel=1e-4)
 
 
+@pytest.mark.parametrize(("name", "options"), LOOPS)
+def test_slopes_are_finite_differences(name: str, options: dict[str, Any]) -> None:
+    steps = np.full((6, 5), 0.3)
+
+    def run(steps: np.ndarray) -> tuple[Engine, Recorded]:
+        engine = started(name, options, 5, 6)
+        steps, iterates = steps * engine.unit, [engine.theta.copy()]
+        for step in steps:
+            engine.advance(step)
+            iterates.append(engine.theta.copy())
+        return engine, Recorded(np.zeros(0), steps, iterates, log_gap(engine))
+
+    found = slopes(*run(steps))
+    for t in range(6):
+        factor = np.ones((6, 1))
+        factor[t] = np.exp(1e-6)
+        difference = (run(steps * factor)[1].log_gap - run(steps / factor)[1].log_gap) / 2e-6
+        np.testing.assert_allclose(found[t], difference, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("action", ["relative", "absolute"])
+def test_what_is_followed_is_the_gradient_with_observations_given(action: str) -> None:
+    """Without a history, and with the levels masked, steps change nothing that is observed."""
+    found = []
+    for through in ("all", "steps"):
+        start, step_map = started("LinearRegression", {"dimension": 4}, 6, 5), FeedbackMap(0, action=action, width=4)
+        step_map.weights[0].data[:, [NAMES.index(level) for level in LEVELS]] = 0.0
+        step_map.biases[-1].data[:] = -0.2
+        if through == "all":
+            step_map.gaps(start).mean().backward()
+        else:
+            step_map.followed(start, of_gaps(1.0))
+        found.append([parameter.grad for parameter in step_map.parameters()])
+    for one, other in zip(*found, strict=True):
+        mask = torch.ones_like(one)
+        if one.shape == (4, len(NAMES)):
+            mask[:, [NAMES.index(level) for level in LEVELS]] = 0.0  # whose weights do not matter to the step
+        torch.testing.assert_close(one * mask, other * mask, rtol=1e-4, atol=1e-7)
+
+
+def test_slopes_of_one_task_do_not_drown_the_others() -> None:
+    found = np.ones((4, 5))
+    found[:, 0] = 1e9
+    assert np.abs(shortened(found)[:, 0]).max() == pytest.approx(3.0)
+    np.testing.assert_array_equal(shortened(found)[:, 1:], 1.0)
+
+
+def test_the_worth_of_scores_falls_with_them() -> None:
+    log_gap, spans = np.linspace(-9.0, 9.0, 400), np.full(400, 2.0)
+    value, slope = OfScores(np.full(400, -3.0), -3.0 - spans)(log_gap)
+    np.testing.assert_allclose(np.diff(value) / np.diff(log_gap), 0.5 * (slope[1:] + slope[:-1]), atol=0.11)
+    assert (slope > 0.0).all()
+    np.testing.assert_allclose(value[log_gap < -1.0], (log_gap[log_gap < -1.0] + 3.0) / 2.0)  # -S
+    assert slope[-1] < slope[0]
+
+
+@pytest.mark.parametrize("objective", ["gap", "score"])
+def test_feedback_is_trained_through_steps(tmp_path: Path, objective: str) -> None:
+    kwargs = ("states:4", "branching:2", "actions:2", "noise:3", "action:absolute", "horizon:[8,16]")
+    options: dict[str, Any] = {"env": "MetaLearn/QLearning-v0", "env_kwargs": kwargs, "pool": 32, "steps": 30}
+    args = arguments(tmp_path, kind="feedback", through="steps", objective=objective, **options)
+    schedules.main(args)
+    scores = dict(read_scores(args.out))
+    header = load(args.out / POLICY).header
+    assert max(scores.values()) > scores[0]
+    assert header["validation_iqm"] == pytest.approx(max(scores.values()), abs=1e-4)
+    assert (header["action"], header["horizon"], header["hyperparameters"]["objective"]) == ("absolute", 16, objective)
+
+
 def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
     first = arguments(tmp_path / "first", kind="feedback")
     schedules.main(first)
@@ -296,7 +369,12 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "open-loop", "init": True}, "only feedback is trained on"),
         ({"kind": "feedback", "strategy": "random"}, "feedback is dynamic"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
-        ({"kind": "feedback", "env_kwargs": (*TEXT, "action:absolute")}, "action='relative', not 'absolute'"),
+        ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "action:absolute")}, "'absolute', not 'relative'"),
+        ({"kind": "feedback", "env_kwargs": (*TEXT, "action:discrete")}, "relative or absolute, not 'discrete'"),
+        ({"kind": "feedback", "through": "nothing"}, "through is one of all, steps"),
+        ({"kind": "static", "through": "steps"}, "through steps alone, not static"),
+        ({"kind": "feedback", "objective": "score"}, "for feedback through steps, not through all"),
+        ({"kind": "feedback", "through": "steps", "objective": "fame"}, "objective is one of gap, score"),
     ],
 )
 def test_what_feedback_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:

@@ -76,13 +76,18 @@ def test_the_best_on_validation_tasks_is_shipped_with_its_test_score(args: ship.
     assert "python -m agents.train --seed 1" in text
 
 
-def test_a_policy_is_scored_on_another_environment_on_demand(args: ship.Args) -> None:
-    ship.main(replace(args, env="MetaLearn/Tracking-v0", controllers=("tuned-constant", "oracle-constant")))
+def test_a_policy_is_shipped_for_other_tasks_than_it_was_trained_on(args: ship.Args) -> None:
+    beside = ("tuned-constant", "oracle-constant")
+    options = ("states:4", "branching:2", "horizon:6")
+    ship.main(replace(args, env="MetaLearn/QLearning-v0", env_kwargs=options, controllers=beside))
     header = load(args.policies / "stand-in.safetensors").header
-    (table,), test = header["scores"], header["test"]
-    assert [line["controller"] for line in table["rows"]] == ["tuned-constant", "stand-in"]
-    assert (test["env"], test["env_kwargs"]) == ("MetaLearn/Tracking-v0", {})
-    assert test["command"].startswith("python -m metalearn_env score --env MetaLearn/Tracking-v0 --tasks 16 ")
+    assert [line["controller"] for line in header["scores"][0]["rows"]] == ["tuned-constant", "stand-in"]
+    assert header["task_options"] == {"states": 4, "branching": 2, "horizon": 6}
+    assert header["env_kwargs"] == {"history": 2, **header["task_options"]}
+    assert header["trained_on"] == {"env": ENV, "env_kwargs": {**OPTIONS, "history": 2}}
+    assert "--env MetaLearn/QLearning-v0 --env-kwargs states:4 branching:2 horizon:6" in header["test"]["command"]
+    with pytest.raises(ValueError, match="of an env, and none is given: states:4"):
+        ship.main(replace(args, replace=True, env_kwargs=("states:4",)))
 
 
 def test_test_tasks_have_no_say_in_the_choice(args: ship.Args, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
 
 Sampling = Literal["synchronous", "trajectory"]
 MOST_DECADES, MOST_NOISE = 100.0, 1e6
-OF_GARNETS = ("states", "actions", "branching", "rewarded")
+OF_GARNETS = ("states", "actions", "branching", "rewarded", "ending")
 
 
 class Visit(NamedTuple):
@@ -67,6 +67,8 @@ class QLearning(TaskFamily[TabularTask]):
             epsilon-greedy trajectory on the current table; equally good actions take turns at random).
         states, actions, branching: of Garnets; branching is the number of states that a pair may lead to.
         rewarded: the part of their pairs that have a reward, standard normal; the others have none.
+        ending: the part of their branches that lead to the end, which is worth 0, and from which a trajectory starts
+            anew.
         discount: in [0, 1); 1 - discount is drawn log-uniformly.
         noise: standard deviation of a reward's noise, in units of the root mean square of the rewards.
         tails: of that noise: "normal", or "heavy", those of Student's t with 2 degrees of freedom. Either way it takes
@@ -99,6 +101,7 @@ class QLearning(TaskFamily[TabularTask]):
     actions: Range = 4
     branching: Range = (2, 6)
     rewarded: Range = (0.1, 1.0)
+    ending: Range = 0.0
     discount: Range = (0.8, 0.99)
     noise: Range = (0.01, 3.0)
     tails: Tails = "normal"
@@ -137,7 +140,10 @@ class QLearning(TaskFamily[TabularTask]):
         }
         if sizes["branching"][1] > sizes["states"][0]:
             raise ValueError(f"branching is at most the number of states, {sizes['states'][0]}, not {self.branching!r}")
-        return Garnet(**sizes, rewarded=self._fraction("rewarded", zero=False), **common)
+        rewarded, ending = self._fraction("rewarded", zero=False), self._fraction("ending")
+        if ending[0] == 0.0 < ending[1]:
+            raise ValueError(f"ending is 0 or a range above 0, not {self.ending!r}")
+        return Garnet(**sizes, rewarded=rewarded, ending=ending, **common)
 
     def _fraction(self, name: str, *, zero: bool = True, one: bool = True) -> tuple[float, float]:
         low, high = as_range(name, getattr(self, name), minimum=0.0)

@@ -1,0 +1,75 @@
+r"""How the final log gap of an inner run answers to each of its steps: one sweep back through its iterates.
+
+With theta_{t+1} = theta_t + h_t d_t(theta_t) and \lambda_T the gradient of the log gap at the end,
+
+    d log gap_T / d log h_t = h_t d_t . \lambda_{t+1}
+    \lambda_t = \lambda_{t+1} + h_t (d d_t / d theta)^T \lambda_{t+1}
+
+A policy that is moved along these slopes takes what it observed as given: the way by which a step changes what is
+observed later, and so later steps, is left out (as Andrychowicz et al. 2016 do). What remains is steady where the whole
+gradient is of no use, along runs that are long or noisy, and costs as much as a few runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from agents.inner_loops import inner_loop
+from metalearn_env.driving import Driver
+from metalearn_env.engine import Engine, scaled_columns
+from metalearn_env.family import TINY, Array
+from metalearn_env.policy import Policy
+from metalearn_env.rewards import log_gap
+
+MOST_SLOPE = 3.0  # times the median of the tasks: the slopes of a task that are longer, all together, are shortened
+
+
+class Recorded(NamedTuple):
+    """The episodes of n tasks under a policy."""
+
+    observations: Array  # (T, n, columns)
+    step_size: Array  # (T, n); 0 once a learner has diverged
+    iterates: list[Array]  # T + 1 of (n, p)
+    log_gap: Array  # (n,) at the end
+
+
+def recorded(policy: Policy, engine: Engine) -> Recorded:
+    """Run n episodes of one horizon from their start to their end; the engine is left there."""
+    n, horizon = len(engine.t), int(engine.horizon[0])
+    driver = Driver(policy, policy.header, n)
+    driver.begin(engine.family.kind, engine.family.descriptor(engine.task), engine)
+    seen, steps, iterates = [], np.zeros((horizon, n)), [engine.theta.copy()]
+    for t in range(horizon):
+        seen.append(driver.observer.observation())
+        step, going = driver.step_size(engine), ~engine.ended
+        steps[t, going] = step[going]
+        engine.advance_only(going, step)
+        driver.update(engine)
+        iterates.append(engine.theta.copy())
+    return Recorded(np.stack(seen), steps, iterates, log_gap(engine))
+
+
+def slopes(engine: Engine, run: Recorded) -> Array:
+    """Return d log gap_T / d log h_t, (T, n), of the episodes that an engine has run; 0 where it is not finite."""
+    loop, scaled = inner_loop(engine.family, engine.task), torch.zeros(engine.theta.shape[1], dtype=torch.float64)
+    scaled[scaled_columns(engine.family)] = 1.0
+    last = torch.tensor(run.iterates[-1], requires_grad=True)
+    gap = loop.loss(last) - torch.from_numpy(engine.reference)
+    (weight,) = torch.autograd.grad(gap.clamp(min=float(TINY)).log().sum(), last)
+    found = np.zeros(run.step_size.shape)
+    for t in reversed(range(len(found))):
+        theta = torch.tensor(run.iterates[t], requires_grad=True)
+        direction = loop.direction(theta, t)
+        pull = scaled * weight * torch.from_numpy(run.step_size[t])[:, None]
+        found[t] = (pull * direction.detach()).sum(1).numpy()
+        weight = weight + torch.autograd.grad(direction, theta, pull)[0]
+    return np.where(np.isfinite(found).all(axis=0), found, 0.0)
+
+
+def shortened(found: Array) -> Array:
+    """Return slopes (T, n), those of no task much longer than those of most: a chaotic run says little, and loudly."""
+    length = np.sqrt((found * found).sum(axis=0))
+    return found * np.minimum(1.0, MOST_SLOPE * np.median(length) / np.maximum(length, TINY))

@@ -1,0 +1,68 @@
+"""Some settings of docs/results/agents.md anew: their rows and sections, in place; the others stay as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+Sections = dict[str, list[str]]  # heading -> its lines, the heading first
+
+TRAINED = "# How they were trained"
+NOT_TRAINED = "Not trained: "
+
+
+def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -> str:
+    """Return a page with the rows and sections of the settings ``renewed`` from another one, which has no others.
+
+    Args:
+        old: the page as it is.
+        new: the page of the settings that are renewed.
+        renewed: their names.
+        known: the names of all settings.
+
+    Raises:
+        ValueError: ``old`` is no such page.
+    """
+    ours, theirs = sections(old), sections(new)
+    if TRAINED not in ours:
+        raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
+    last = ours.pop(TRAINED)
+    for heading, lines in [*theirs.items()][1:-1]:  # between the introduction and how they were trained
+        whole = heading not in ours or heading.removeprefix("## ") in renewed
+        ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
+    ours[TRAINED] = with_rows(last, theirs[TRAINED], renewed)
+    text = "\n".join(line for lines in ours.values() for line in lines)
+    there = {line.split(" | ")[0].removeprefix("| ") for line in ours["## Bars"]}
+    missing = [name for name in known if name not in there]
+    return re.sub(rf"{NOT_TRAINED}.*", f"{NOT_TRAINED}{', '.join(missing) or 'none'}.", text, count=1)
+
+
+def sections(text: str) -> Sections:
+    """Return the sections of a page, those of the third level within those above."""
+    found: Sections = {}
+    for line in text.split("\n"):
+        if re.match("##? ", line) or not found:
+            found[line] = []
+        found[[*found][-1]].append(line)
+    return found
+
+
+def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) -> list[str]:
+    """Return the lines of a section with the rows of some settings in place of the old ones, the others last."""
+    fresh = {key: line for line in new if (key := row_of(line, renewed))}
+    lines = []
+    for line in old:
+        key = row_of(line, renewed)
+        if not key or key in fresh:
+            lines.append(fresh.pop(key) if key else line)
+    end = max((index + 1 for index, line in enumerate(lines) if line.startswith("|")), default=len(lines))
+    return [*lines[:end], *fresh.values(), *lines[end:]]
+
+
+def row_of(line: str, settings: Collection[str]) -> tuple[str, ...]:
+    """Return what tells a row of some settings from the others: its setting, and of which seed or tasks it is."""
+    first, *rest = [cell.strip() for cell in line.strip("|").split("|")]
+    second = rest[0] if rest else ""
+    if line.startswith("|") and first in settings:
+        return (first, second) if second.isdigit() else (first,)
+    return (first, second) if line.startswith("|") and second in settings else ()
