@@ -101,7 +101,7 @@ ABLATIONS: dict[str, Callable[[Policy, TaskSet], Rule]] = {
 
 def is_relative(policy: Policy) -> bool:
     """Return whether a policy's actions multiply the step before."""
-    return policy.header["action"] != "absolute" and policy.header["strategy"] != "constant"
+    return policy.header["action"] != "absolute" and policy.header["strategy"] == "dynamic"
 
 
 def actions(policy: Policy, run: Run) -> Array:
