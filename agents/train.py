@@ -37,6 +37,7 @@ from agents.training import (
     stream_seed,
     write_run,
 )
+from agents.views import blindfold
 from metalearn_env.commandline import key_value, run
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
@@ -183,7 +184,10 @@ def resumed(args: Args, options: dict[str, Any], chosen: Settings, identity: dic
     """Return the agent of the last whole checkpoint."""
     cls = algorithm(args.algo).cls
     gamma = chosen.arguments.get("gamma", default(cls, "gamma"))
-    return load_agent(cls, last_whole(args.out), lambda: make_env(args.env, options, chosen, gamma), identity)
+    model = load_agent(cls, last_whole(args.out), lambda: make_env(args.env, options, chosen, gamma), identity)
+    if chosen.hidden or chosen.privileged:
+        blindfold(model, chosen.hidden)
+    return model
 
 
 def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:

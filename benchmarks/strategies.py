@@ -100,7 +100,7 @@ decides at every step. On quadratics of known L and mu theory says that random s
 agent is told neither, only the task's unit. Where steps are noisy a spread should be of no use.
 
 PPO (`agents.train`), {steps:,} inner steps each (for the first two one decision in {horizon}), {seeds} training seeds;
-IQM of S on 256 test tasks, 95 % bootstrap interval over seeds and tasks. S is 0 for the best constant step in hindsight,
+IQM of S on 256 test tasks, 95 % bootstrap interval over seeds and tasks. S is 0 for the best constant in hindsight,
 for each task. Differences are task by task. The spread, in decades from the shortest to the longest step that there can
 be, is the median over tasks and seeds, and in brackets the quartiles.
 """
@@ -209,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1_000_000, help="inner steps of a training")
+    parser.add_argument("--only", nargs="*", choices=STRATEGIES, default=STRATEGIES, help="strategies to be trained")
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results/strategies.md"))
@@ -219,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(options: argparse.Namespace) -> None:
     """Train what is not trained, and write the page."""
     check_writable(options.out)
-    run_all([run for one in SETTINGS for kind in STRATEGIES for run in one.trainings(kind, options)], options.jobs)
+    run_all([run for kind in options.only for one in SETTINGS for run in one.trainings(kind, options)], options.jobs)
     text = page(SETTINGS, options)
     options.out.write_text(text)
     print(text)
