@@ -267,7 +267,6 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
 def test_strategies_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("stable_baselines3")
     from benchmarks import strategies
-    from benchmarks.agent_tables import mean
     from metalearn_env.observations import feature_names
 
     monkeypatch.setattr(strategies, "MEANS", np.array([0.5, 1.0]))
@@ -283,11 +282,11 @@ def test_strategies_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     lines = strategies.page([setting], options).splitlines()
     (trained,) = [line for line in lines if line.startswith("| tiny |")]
     rules = [strategies.fixed(1.0, 0.0), strategies.fixed(1.0, 1.25)]
-    same = [str(mean([setting.test.scores(strategies.gaps(rule, setting.test))[None]])) for rule in rules]
+    same = [str(strategies.reached(setting, rule)) for rule in rules]
     assert trained.split(" | ")[1:4] == [*same, ""]  # no dynamic agent
     assert trained.endswith("| 1.25 [1.25, 1.25] |")
     at = {line.split(" | ")[0]: line for line in lines}
-    assert {"| 0.00", "| 2.00", "| told L, mu"} <= at.keys()
+    assert {"| 0.00", "| 2.00", "| log-normal", "| told L, mu"} <= at.keys()
     assert sum("**" in line for line in lines) == 1
 
 
