@@ -310,5 +310,6 @@ def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
         assert f"\n{line}" in text
     assert "| n_envs |" not in text
     assert "python -m agents.tune --algo ppo" in text
-    verdicts = [tuning.verdict(Mean(0.0, *interval)) for interval in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))]
-    assert ["clearly better." in verdicts[0], "worse" in verdicts[1], "not clearly" in verdicts[2]] == [True] * 3
+    gains = ((0.2, 0.1, 0.3), (0.02, 0.01, 0.03), (-0.15, -0.2, -0.1), (0.0, -0.1, 0.1))
+    for gain, said in zip(gains, ("better.", "by less than", "worse", "not clearly"), strict=True):
+        assert said in tuning.verdict(Mean(*gain))
