@@ -212,7 +212,7 @@ def sweep(settings: Sequence[Setting]) -> Iterator[str]:
 
 
 def told(setting: Setting) -> str:
-    """Return the score of the rule that is told both ends of the spectrum; nothing where it is not made for the tasks."""
+    """Return the score of the rule told both ends of the spectrum; nothing where it is not made for the tasks."""
     arcsine = contender("arcsine")
     if getattr(setting.test.family, "batch_size", None) is not None:
         return ""
