@@ -45,10 +45,23 @@ INTRODUCTION = """# What makes it learn
 task by task; 95 % bootstrap intervals resample training seeds and tasks, and few seeds make them no better than a hint.
 Hidden: groups and features of the observation that agents are trained without; masked: the base's agents themselves,
 with observations held at their means, not trained anew. A privileged critic is shown the gap, f* and the curvatures
-beside the observation. Strategies: [strategies.md](results/strategies.md). What is not in the table was not trained.
+beside the observation. Strategies: [strategies.md](results/strategies.md). What is not in the table was not trained;
+`--only` and `--envs` choose what is trained.
 """
 
 FINDINGS = """
+What the table says, of trainings as short as these. History is what agents act on: without it nothing is left, and of
+its features regression needs curvature and cosine. Logarithmic rewards pay, by far. Discounts below 1 are level with 1,
+or (.9 on the mixture) a little better, and a privileged critic with a plain one; so are agents of regression trained
+without the descriptors of the task, which agents of the mixture use. Normalised returns, other widths of the network
+and a lambda of .8 are a little worse. Rewards of the mixture are better in the families' own units than divided by what
+a constant step earns. An earlier table (300,000 steps, two seeds) had agents without any history .13 below the base on
+regression and .09 on the mixture, absolute actions .15 below on the mixture and level on regression, and discrete
+actions, histories of 1 and 10 steps and first steps that vary level.
+
+What pays stays: logarithmic rewards, the history, two layers of 64, returns as they come. What could go: `normalize`,
+`privileged`, `first_step_decades`, and, once longer runs say the same, the division of the mixture's rewards.
+
 """
 
 
@@ -137,7 +150,12 @@ def column(env: str, options: argparse.Namespace) -> dict[tuple[str, str], str]:
     if of_base:
         found |= {("masked", mask): values(ablation(mask, mask, of_base), sets) for mask in MASKS}
     base = found.get((BASE, VARIATIONS[0].value))
-    return {key: f"{mean(of_one)} | {_above(of_one, base)}" for key, of_one in found.items()}
+    return {key: f"{mean(of_one)}{_fewer(of_one, options)} | {_above(of_one, base)}" for key, of_one in found.items()}
+
+
+def _fewer(ours: Values, options: argparse.Namespace) -> str:
+    """Return how many seeds are through, if that is not all of them."""
+    return "" if len(ours[0]) == len(options.seeds) else f", {len(ours[0])} of the seeds"
 
 
 def _above(ours: Values, base: Values | None) -> str:
