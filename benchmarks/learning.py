@@ -53,7 +53,7 @@ FINDINGS = """
 What the table says, of trainings as short as these. Logarithmic rewards, relative actions and the history pay, by far.
 So does progress, but only to agents that are trained without it, whose critics do not know how much is to come: masked,
 actors do not miss it. Curvature and cosine are used, but agents trained without one of them make do with the rest, and
-those of regression do without the descriptors of the task; agents of the mixture use these. A privileged critic is level
+those of regression without the descriptors of the task; agents of the mixture use these. A privileged critic is level
 with a plain one, and so are discounts below 1, or (.9 on the mixture) a little better. Normalised returns, other widths
 of the network and a lambda of .8 are a little worse. Rewards of the mixture are better in the families' own units than
 divided by what a constant step earns. An earlier table (300,000 steps, two seeds) had histories of 1 and 10 steps and
