@@ -17,6 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from agents.settings import Settings, default
+from agents.views import Privileged, RawRewards, blindfold
 from metalearn_env.adapters.sb3 import make_sb3_env
 
 ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
@@ -115,10 +116,12 @@ def check_space(name: str, space: spaces.Space[Any]) -> None:
 def make_env(env_id: str, options: Mapping[str, Any], settings: Settings, gamma: float | None = None) -> VecEnv:
     """Return the native vector environment, with monitor and, if asked for, normalised rewards; it is not seeded."""
     env: VecEnv = VecMonitor(make_sb3_env(env_id, settings.n_envs, **options))
+    if settings.raw_rewards:
+        env = RawRewards(env)
     if settings.normalize:
         given = {} if gamma is None else {"gamma": gamma}
         env = VecNormalize(env, **{**given, **settings.normalize})
-    return env
+    return Privileged(env) if settings.privileged else env
 
 
 def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Settings, seed: int) -> BaseAlgorithm:
@@ -139,4 +142,6 @@ def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Sett
         model: BaseAlgorithm = built(**arguments, seed=seed, device="cpu")
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name} does not take these hyperparameters: {error} ({settings.arguments})") from error
+    if settings.hidden or settings.privileged:
+        blindfold(model, settings.hidden)
     return model

@@ -41,6 +41,7 @@ def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
     """
     modules, squashed = _actor(model)
     layers, activation, tanh_at_end = _perceptron(modules)
+    layers[0] = (layers[0][0][:, : len(header["feature_names"])], layers[0][1])  # without what is a critic's alone
     if isinstance(model.policy, QRDQNPolicy):
         weight, bias = layers[-1]
         quantiles = model.policy.n_quantiles

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +21,8 @@ import gymnasium as gym
 import torch
 import tyro
 
-from agents.export import versions
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.training import POLICY, RUN, stream_seed, write_run
+from agents.training import POLICY, RUN, policy_header, stream_seed, write_run
 from metalearn_env.commandline import key_value, run
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
@@ -158,21 +156,8 @@ def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     env = gym.make(record["env"], **options).unwrapped
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise ValueError(f"a policy takes flat observations, not a {type(env.observation_space).__name__}")
-    session = env.get_wrapper_attr("session")
-    return {
-        "env": record["env"],
-        "env_kwargs": options,
-        "action": session.actions.action,
-        "strategy": session.actions.strategy,
-        "history": session.history,
-        "feature_names": list(env.get_wrapper_attr("feature_names")),
-        "algorithm": "ppo",
-        "seed": record["seed"],
-        "command": record["command"],
-        "resumed_at": record["resumed_at"],
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {**versions(), "ray": metadata.version("ray")},
-    }
+    says = policy_header(record, options, env.get_wrapper_attr("session"))
+    return {**says, "versions": {**says["versions"], "ray": metadata.version("ray")}}
 
 
 if __name__ == "__main__":

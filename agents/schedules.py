@@ -7,7 +7,7 @@
 
 An *open-loop* schedule is one sequence of step sizes for all tasks; a *static* map has one hidden layer and goes from
 the descriptors of a task and log10 of the horizon to a step size that is kept ("constant"), to a schedule ("dynamic",
-the map also reads the progress, and there is a table as in an open-loop schedule) or to mean and spread of random log
+the map also reads the progress, and there is a table as in an open-loop schedule) or to mean and spread of random
 steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy, from nothing
 or from a policy file (``--init``), such as one that reinforcement learning has found. The gradient through an inner run
 is exact where noise is data, but of no use where inner runs are chaotic, as long ones on ill-conditioned quadratics
@@ -90,7 +90,7 @@ def gradients(step_map: Trained, study: Study) -> Iterator[None]:
             yield
     rng = np.random.default_rng(study.args.seed)
     for batch in study.batches():
-        noise = [rng.standard_normal((int(start.horizon[0]), len(start.t))) for start in batch]
+        noise = [rng.random((int(start.horizon[0]), len(start.t))) for start in batch]
         gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
         torch.stack([weight * gap for weight, gap in zip(study.weights, gaps, strict=True)]).sum().backward()
         yield

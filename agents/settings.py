@@ -7,8 +7,9 @@
       policy_kwargs: {net_arch: [64, 64]}
       env_kwargs: {action: discrete}
 
-Everything else is an argument of the algorithm. Values are data, never code: rl-zoo also takes the text of Python
-expressions, which is refused here. What rl-zoo does not know is ``policy_kwargs: {activation_fn: relu}`` by name.
+Everything else is an argument of the algorithm, or of `agents.views`. Values are data, never code: rl-zoo also takes
+the text of Python expressions, which is refused here. What rl-zoo does not know is ``policy_kwargs: {activation_fn:
+relu}`` by name, and what `agents.views` has.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from metalearn_env.ranges import as_integer, is_number
 
 FOLDER = Path(__file__).parent / "hyperparameters"
-OF_A_RUN = ("n_timesteps", "n_envs", "policy", "env_kwargs", "normalize")
+OF_A_RUN = ("n_timesteps", "n_envs", "policy", "env_kwargs", "normalize", "hidden", "privileged", "raw_rewards")
 OF_NOISE = ("noise_type", "noise_std")
 NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -72,6 +73,7 @@ class Settings:
         env_kwargs: options of the environment.
         normalize: arguments of `VecNormalize` for rewards; empty: rewards are as they come.
         arguments: of the algorithm, as they are written in a file.
+        hidden, privileged, raw_rewards: see `agents.views`.
     """
 
     n_timesteps: int
@@ -80,6 +82,9 @@ class Settings:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     normalize: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
+    privileged: bool = False
+    raw_rewards: bool = False
 
     def constructed(self, space: spaces.Space[Any]) -> dict[str, Any]:
         """Return the arguments of the algorithm as objects: schedules, noise on the actions of ``space``, classes."""
@@ -163,6 +168,9 @@ def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
         dict(given.get("env_kwargs") or {}),
         normalize,
         arguments,
+        list(given.get("hidden") or []),
+        given.get("privileged", False),
+        given.get("raw_rewards", False),
     )
 
 
@@ -189,6 +197,10 @@ def _check_value(name: str, value: Any) -> None:
             raise ValueError(f"{name} is between {low:g} and {high:g}, not {value!r}")
     elif name == "noise_type" and value is not None and value not in NOISES:
         raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
+    elif name in ("privileged", "raw_rewards") and not isinstance(value, bool):
+        raise ValueError(f"{name} is a truth value, not {value!r}")
+    elif name == "hidden" and not isinstance(value, (list, type(None))):
+        raise ValueError(f"hidden is a list of names such as [task, cosine], not {value!r}")
     elif name.endswith("_kwargs") and not isinstance(value, (Mapping, type(None))):
         raise ValueError(f"{name} is a mapping such as {{net_arch: [64, 64]}}, not {value!r}; code is not run")
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalearn_env.actions import ABSOLUTE_DECADES
+from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS
 from metalearn_env.engine import Engine
 from metalearn_env.observations import Observer, feature_names
 from metalearn_env.policy import Policy
@@ -89,12 +89,13 @@ class StepMap(torch.nn.Module):
         return switches @ halves + 0.5 * (self.table[0] + self.table[-1])
 
     def step_sizes(self, observations: Tensor, unit: Tensor, noise: Tensor) -> Tensor:
-        """Return step sizes (T, n) in the units (n,), drawn with ``noise`` (T, n) if they are random."""
+        """Return step sizes (T, n) in the units (n,), drawn with uniform ``noise`` (T, n) if they are random."""
         output = self(observations)
-        location = output[..., 0]
-        if output.shape[-1] == 2:
-            location = location + 0.5 * (1.0 + output[..., 1]) * noise
-        return unit * location.exp()
+        steps = unit * output[..., 0].exp()
+        if output.shape[-1] == 1:
+            return steps
+        half_log_ratio = 0.25 * np.log(10.0) * SPREADS[-1] * (1.0 + output[..., 1])
+        return steps / (1.0 + half_log_ratio.tanh() * (np.pi * noise).cos())
 
     def policy(self, header: dict[str, Any]) -> Policy:
         """Return the map as a policy of absolute actions, equal to it but for rounding."""

@@ -202,7 +202,7 @@ class Study:
         return [1.0 / (len(families) * typical_return(family, self.horizon, "log")) for family in families]
 
     def gaps(self, step_map: Trained, start: Engine, noise: Array) -> Tensor:
-        """Return log(gap_T / gap_0), (n,), with a gradient, for ``noise`` (T, n)."""
+        """Return log(gap_T / gap_0), (n,), with a gradient, for uniform ``noise`` (T, n)."""
         if isinstance(step_map, FeedbackMap):
             return step_map.gaps(start)
         unit = torch.from_numpy(self.unit(start))
@@ -257,7 +257,7 @@ class Study:
             return run_policy(step_map.policy(self.header("")), tasks)
 
         def steps(engine: Engine) -> Iterator[Array]:
-            noise = np.random.default_rng(0).standard_normal((tasks.horizon, len(engine.t)))  # as a policy draws it
+            noise = np.random.default_rng(0).random((tasks.horizon, len(engine.t)))  # as a policy draws it
             unit, observations = torch.from_numpy(self.unit(engine)), observed(engine, self.history)
             yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,11 +34,12 @@ from agents.training import (
     Validation,
     is_recurrent,
     new_logger,
+    policy_header,
     stream_seed,
     write_run,
 )
+from agents.views import blindfold
 from metalearn_env.commandline import key_value, run
-from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -189,29 +189,18 @@ def resumed(args: Args, options: dict[str, Any], chosen: Settings, identity: dic
     """Return the agent of the last whole checkpoint."""
     cls = algorithm(args.algo).cls
     gamma = chosen.arguments.get("gamma", default(cls, "gamma"))
-    return load_agent(cls, last_whole(args.out), lambda: make_env(args.env, options, chosen, gamma), identity)
+    model = load_agent(cls, last_whole(args.out), lambda: make_env(args.env, options, chosen, gamma), identity)
+    if chosen.hidden or chosen.privileged:
+        blindfold(model, chosen.hidden)
+    return model
 
 
 def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:
     """Return what the policy file says of itself."""
     vector = model.get_env()
     assert vector is not None
-    session = vector.get_attr("session")[0]
-    return {
-        "env": record["env"],
-        "env_kwargs": record["options"],
-        "action": session.actions.action,
-        "strategy": session.actions.strategy,
-        "history": session.history,
-        "feature_names": feature_names(session.history),
-        "algorithm": record["algo"],
-        "hyperparameters": record["settings"]["arguments"],
-        "seed": record["seed"],
-        "command": record["command"],
-        "resumed_at": record["resumed_at"],
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": versions(),
-    }
+    says = policy_header(record, record["options"], vector.get_attr("session")[0])
+    return {**says, "hyperparameters": record["settings"]["arguments"]}
 
 
 if __name__ == "__main__":

@@ -18,15 +18,17 @@ from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
 from agents.checkpoints import save_agent
-from agents.export import export
+from agents.export import export, versions
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
+from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
 from metalearn_env.rules import Rule
 from metalearn_env.scoring import TaskSet, final_log_gap
 from metalearn_env.scoring.statistics import interquartile_mean
+from metalearn_env.session import Session
 
 SCORES = "validation.csv"
 POLICY = "policy.safetensors"
@@ -206,6 +208,30 @@ class Validation(BaseCallback):
             save_agent(self.model, self._folder / BEST, header)
         else:
             export(self.model, header).save(self._folder / POLICY)
+
+
+def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session: Session) -> dict[str, Any]:
+    """Return what a policy file says of itself: what is recorded of its run, and of the environment.
+
+    Args:
+        record: ``env``, ``algo``, ``seed``, ``command`` and ``resumed_at`` of the run.
+        options: of the environment.
+        session: of that environment.
+    """
+    return {
+        "env": record["env"],
+        "env_kwargs": dict(options),
+        "action": session.actions.action,
+        "strategy": session.actions.strategy,
+        "history": session.history,
+        "feature_names": list(feature_names(session.history)),
+        "algorithm": record["algo"],
+        "seed": record["seed"],
+        "command": record["command"],
+        "resumed_at": record["resumed_at"],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": versions(),
+    }
 
 
 def write_run(folder: Path, record: dict[str, Any]) -> None:

@@ -8,9 +8,17 @@ absolute    a in [-1, 1]                 unit * 1000^a
 discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.414, 2)[i]
 ==========  ===========================  ==============================================
 
-Every mode stays within unit * 10^-6 ... unit * 10^6. With the strategy "random" the agent gives a second number, the
-spread of the step: the environment takes the step above times exp(spread * z), z standard normal, and the next action
-is relative to the step before the draw. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
+Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
+
+With the strategy "random" the agent decides once, on a mean and a spread, and the environment draws every step of the
+inner run by the arcsine law,
+
+    1 / step = (1 + w cos(pi U)) / mean          U uniform on (0, 1), w = (r - 1) / (r + 1), r = 10^spread
+
+so that ``mean``, the step size above, is the harmonic mean of the steps, and r the ratio of the longest to the shortest
+there can be. On a quadratic with eigenvalues from mu to L, mean = 2 / (L + mu) and r = L / mu shrink every component of
+the error alike, as fast as Chebyshev's steps do on average; the best constant step is that very mean with no spread.
+Source: Pronzato, Wynn and Zhigljavsky, Dynamical Search (2000).
 """
 
 from __future__ import annotations
@@ -31,12 +39,14 @@ Strategy = Literal["dynamic", "constant", "random"]
 RELATIVE_DECADES = 2.0  # good step sizes alternate between long and short ones that are so far apart
 ABSOLUTE_DECADES = 3.0
 FACTORS = (0.5, 0.707, 0.9, 1.0, 1.1, 1.414, 2.0)
-SPREADS = (0.0, 0.25, 0.5, 1.0)
+SPREADS = (0.0, 0.5, 1.0, 2.0)  # decades between the shortest and the longest step there can be
 RANGE = 1e6
 
+_STATE = ("center", "low", "high", "width")
 _MINUS_ONE = -ONE
 _RELATIVE_LOG = np.array(RELATIVE_DECADES * np.log(10.0))
 _ABSOLUTE_LOG = np.array(ABSOLUTE_DECADES * np.log(10.0))
+_HALF_A_DECADE = 0.5 * np.log(10.0)
 
 
 class ActionMap:
@@ -45,11 +55,13 @@ class ActionMap:
     Args:
         n: agents.
         action: "relative", "absolute" or "discrete".
-        strategy: "dynamic" (a step size each inner step), "constant" (one for the episode) or "random".
+        strategy: "dynamic" (a step size each inner step), "constant" (one for the episode) or "random" (mean and spread
+            of all steps of the episode).
 
     Attributes:
         choices: for discrete actions, the number of choices of each component; else None.
         size: components of an action.
+        decides_once: whether an action is of a whole episode.
 
     Raises:
         ValueError: another action or strategy.
@@ -61,8 +73,10 @@ class ActionMap:
                 raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
         self.action, self.strategy = action, strategy
         self.size = 2 if strategy == "random" else 1
+        self.decides_once = strategy != "dynamic"
         self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None
-        self._center, self._low, self._high = np.zeros((3, n))  # the last step size before its draw; its bounds
+        self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
+        self._width = np.zeros(n)  # w of the arcsine law
 
     def begin(self, fresh: Learners, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
@@ -71,11 +85,11 @@ class ActionMap:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain lists."""
-        return {"center": self._center.tolist(), "low": self._low.tolist(), "high": self._high.tolist()}
+        return {name: getattr(self, f"_{name}").tolist() for name in _STATE}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a `state` of as many agents."""
-        self._center, self._low, self._high = (np.array(state[name], np.float64) for name in ("center", "low", "high"))
+        self._center, self._low, self._high, self._width = (np.array(state[name], np.float64) for name in _STATE)
 
     def parse(self, actions: Any, n: int) -> NDArray[Any]:
         """Return actions as an array (n, size), clipped to their space.
@@ -103,8 +117,8 @@ class ActionMap:
             raise ValueError(f"a discrete action is at least 0 and below {self.choices}, not {tuple(bad.tolist())}")
         return array
 
-    def step_size(self, actions: NDArray[Any], engine: Learners, noise: Array | None = None) -> Array:
-        """Return the step sizes, (n,), of parsed actions; ``noise`` (n,) is the draw of the strategy "random"."""
+    def step_size(self, actions: NDArray[Any], engine: Learners) -> Array:
+        """Return the step sizes, (n,), of parsed actions; with the strategy "random", the mean of those to be drawn."""
         location = actions[:, 0]
         if self.action == "relative":
             step = self._center * np.exp(_RELATIVE_LOG * location)
@@ -113,10 +127,14 @@ class ActionMap:
         else:
             step = self._center * np.take(FACTORS, location)
         self._center = step = np.minimum(np.maximum(step, self._low), self._high)
-        if noise is None:
-            return step
-        spread = np.take(SPREADS, actions[:, 1]) if self.choices else 0.5 * (1.0 + actions[:, 1])
-        return step * np.exp(spread * noise)
+        if self.strategy == "random":
+            spread = np.take(SPREADS, actions[:, 1]) if self.choices else 0.5 * SPREADS[-1] * (1.0 + actions[:, 1])
+            self._width = np.tanh(_HALF_A_DECADE * spread)
+        return step
+
+    def drawn(self, mean: Array, uniform: Array) -> Array:
+        """Return step sizes, (n,), of the ``mean`` and the spread of the last actions, for draws in [0, 1), (n,)."""
+        return mean / (1.0 + self._width * np.cos(np.pi * uniform))
 
 
 def _clipped(array: Array) -> Array:

@@ -33,7 +33,7 @@ class Driver:
         self.actions, self.observer = ActionMap(n, header["action"], header["strategy"]), Observer(n, header["history"])
         self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
-        self._held: Array | None = None  # the step sizes of the strategy "constant", once they are chosen
+        self._held: Array | None = None  # what was decided for the whole episode: step sizes, or their means
 
     def begin(self, kind: str, descriptor: Array, fresh: Learners) -> None:
         """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k)."""
@@ -47,12 +47,13 @@ class Driver:
 
     def step_size(self, learners: Learners) -> Array:
         """Return the step sizes, (n,), that the agent chooses now."""
-        if self._held is not None:
-            return self._held
-        draw = self._noise.standard_normal(self._n) if self.actions.strategy == "random" else None
+        step = self._held if self._held is not None else self._decided(learners)
+        return self.actions.drawn(step, self._noise.random(self._n)) if self.actions.strategy == "random" else step
+
+    def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
-        step = self.actions.step_size(actions, learners, draw)
-        if self.actions.strategy == "constant":
+        step = self.actions.step_size(actions, learners)
+        if self.actions.decides_once:
             self._held = step
         return step
 

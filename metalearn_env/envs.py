@@ -38,10 +38,10 @@ class StepSizeEnv(gym.Env[Any, Any]):
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
 
     With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the
-    whole inner run, so that an episode is one step. With `"random"` the action has a second component, the spread of
-    the step (`(a + 1) / 2`, or a choice of 0, .25, .5, 1): the step size above is multiplied by `exp(spread * z)`, z
-    standard normal. Numbers beyond the box are clipped; an action that is not finite, or of another shape or type,
-    raises `ValueError`.
+    whole inner run, so that an episode is one step. So it is with `"random"`, whose action has a second component, a
+    spread (`a + 1`, or a choice of 0, .5, 1, 2) in decades: every inner step is drawn by the arcsine law; the step size
+    above is their harmonic mean, and the longest is `10**spread` times the shortest. Numbers beyond the box are
+    clipped; an action that is not finite, or of another shape or type, raises `ValueError`.
 
     ## Observation Space
     `Box(float32)` of 16 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
@@ -140,7 +140,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an inner step (with ``strategy="constant"``: all of them); see `gymnasium.Env.step`.
+        """Take an inner step (with ``strategy="constant"`` and ``"random"``: all of them); see `gymnasium.Env.step`.
 
         Raises:
             ValueError: the action has another shape or type, or is not finite. Nothing has changed.

@@ -77,6 +77,22 @@ def groups(history: int) -> dict[str, slice]:
     return {"task": slice(NUM_TASK), "progress": slice(NUM_TASK, NUM_STATIC), "history": slice(NUM_STATIC, width)}
 
 
+def columns(history: int, name: str) -> list[int]:
+    """Return the places, in the observation, of a group, of a feature, or of one feature at all ages.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    features, of_groups = feature_names(history), groups(history)
+    if name in of_groups:
+        return list(range(len(features)))[of_groups[name]]
+    found = [index for index, feature in enumerate(features) if name in (feature, feature.partition("[")[0])]
+    if not found:
+        known = dict.fromkeys([*of_groups, *(feature.partition("[")[0] for feature in features)])
+        raise ValueError(f"a policy observes nothing that is called {name!r}; known: {', '.join(known)}")
+    return found
+
+
 class Observer:
     """Keeps the observations of n learners up to date with their engine.
 

@@ -30,7 +30,7 @@ class Draw(NamedTuple):
     task: Any  # a NamedTuple of arrays with leading axis n
     horizon: NDArray[np.int64]  # (n,)
     first_step: Array  # (n,) in units
-    noise: Array  # (n, longest horizon) standard normal draws, or (n, 0)
+    noise: Array  # (n, longest horizon) uniform draws in [0, 1), or (n, 0)
 
 
 class Episodes(NamedTuple):
@@ -48,7 +48,7 @@ class TaskPool:
         n: rows.
         horizon: shortest and longest episode.
         first_step_decades: (least, most) decades, up or down of the unit, of the first step in the train split.
-        noise: whether each inner step is given a normal draw.
+        noise: whether each inner step is given a uniform draw.
         block_bytes: memory for the episodes that a row has on hand.
     """
 
@@ -126,7 +126,7 @@ class TaskPool:
             task=task,
             horizon=log_uniform_integer(uniform[0], low, high),
             first_step=10.0 ** decades(uniform[1], *self._decades),
-            noise=rng.standard_normal((n, high if self._noise else 0)),
+            noise=rng.random((n, high if self._noise else 0)),
         )
 
 

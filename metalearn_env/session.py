@@ -94,8 +94,8 @@ class Session:
         self.history = as_integer("history", history, minimum=0)
         check_reward(reward)
         self._decades = as_decades("first_step_decades", first_step_decades, most=MOST_DECADES)
-        if any(self._decades) and strategy == "constant":
-            raise ValueError(f"constant steps have no first step to vary: first_step_decades={first_step_decades!r}")
+        if any(self._decades) and strategy != "dynamic":
+            raise ValueError(f"{strategy} steps have no first step to vary: first_step_decades={first_step_decades!r}")
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
         self.actions = ActionMap(n, action, strategy)
@@ -184,10 +184,10 @@ class Session:
 
         Rows that are not active are to begin anew: what is said of them until then means nothing.
         """
-        if self.actions.strategy == "constant":
+        if self.actions.decides_once:
             self._run_to_the_end(actions, active)
         else:
-            self._advance(self.actions.step_size(actions, self.engine, self._draw()), active, keep=False)
+            self._advance(self.actions.step_size(actions, self.engine), active, keep=False)
         self.observer.update(self.engine)
         before, self._potential = self._potential, potential(self.engine, self.reward)
         reward = before - self._potential
@@ -214,18 +214,17 @@ class Session:
         else:
             yield rows, self.engine, rows
 
-    def _draw(self) -> Array | None:
-        if self.actions.strategy != "random":
-            return None
-        return self._noise[np.arange(self.n), np.minimum(self.engine.t, self._noise.shape[1] - 1)]
-
     def _run_to_the_end(self, actions: NDArray[Any], active: NDArray[np.bool_] | None) -> None:
         engine = self.engine
         step_size = self.actions.step_size(actions, engine)
         going = np.ones(self.n, np.bool_) if active is None else active
         while going.any():
-            self._advance(step_size, going)
+            self._advance(self._drawn(step_size) if self.actions.strategy == "random" else step_size, going)
             going = going & ~engine.ended
+
+    def _drawn(self, mean: Array) -> Array:
+        now = np.minimum(self.engine.t, self._noise.shape[1] - 1)
+        return self.actions.drawn(mean, self._noise[np.arange(self.n), now])
 
     def _advance(self, step_size: Array, active: NDArray[np.bool_] | None, *, keep: bool = True) -> None:
         if active is None:

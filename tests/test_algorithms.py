@@ -361,10 +361,11 @@ def test_rewards_are_normalised_and_a_resumed_run_knows_their_scale(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_no_known_hyperparameter_is_ignored(name: str) -> None:
-    """What is known is an argument of the algorithm, or one of the five of a run, or the noise of actions."""
+    """What is known is an argument of the algorithm, or one of those of a run, or the noise of actions, or of views."""
     of_algorithm = inspect.signature(algorithm(name).cls).parameters.keys()
     rest = known_names(algorithm(name).cls) - of_algorithm
     noise = {"noise_type", "noise_std"} if "action_noise" in of_algorithm else set()
-    assert rest == {"n_timesteps", "n_envs", "env_kwargs", "normalize"} | noise
+    views = {"hidden", "privileged", "raw_rewards"}
+    assert rest == {"n_timesteps", "n_envs", "env_kwargs", "normalize"} | noise | views
     assert Action.__args__ == ("relative", "absolute", "discrete")
     assert Strategy.__args__ == ("dynamic", "constant", "random")

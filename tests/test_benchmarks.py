@@ -160,14 +160,21 @@ def test_every_training_can_be_asked_for() -> None:
     tyro = pytest.importorskip("tyro")
     pytest.importorskip("stable_baselines3")
     from agents import studies, train
-    from benchmarks import learning
+    from benchmarks import learning, strategies
     from benchmarks.agent_settings import SETTINGS
     from metalearn_env.scoring import task_sets
 
     options = Namespace(runs=Path("runs"), steps=100, seeds=[0], hyperparams=[])
     trainings = [one for setting in SETTINGS.values() for one in setting.agent_trainings(Path("runs"), [0])]
+    options.runs = Path("more")
     trainings += [
-        one for variation in learning.VARIATIONS for env in learning.ENVS for one in variation.trainings(env, options)
+        one for s in strategies.SETTINGS for kind in strategies.STRATEGIES for one in s.trainings(kind, options)
+    ]
+    trainings += [
+        one
+        for variation in learning.VARIATIONS
+        for env in learning.ENVS.values()
+        for one in variation.trainings(env, options)
     ]
     assert len({one.out for one in trainings}) == len(trainings)
     for one in trainings:
@@ -245,13 +252,13 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     pytest.importorskip("stable_baselines3")
     from benchmarks import learning
 
-    monkeypatch.setattr(learning, "ENVS", learning.ENVS[:1])
+    monkeypatch.setattr(learning, "ENVS", {"LinearRegression": (env := learning.ENVS["LinearRegression"])})
     base, *others = learning.VARIATIONS
     options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16)
     discount = next(other for other in others if other.name == "discount")
     for seed, variation in enumerate((base, discount)):
-        (training,) = variation.trainings(learning.ENVS[0], options)
-        untrained_run(training.out, seed, learning.ENVS[0], {})
+        (training,) = variation.trainings(env, options)
+        untrained_run(training.out, seed, env, {})
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
@@ -288,3 +295,54 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     assert "| iris | a |" not in merged(old, page({"a": "0.7"}, "wine"), ["a"], known)
     with pytest.raises(ValueError, match="How they were trained"):
         merged("# Agents\n", old, ["a"], known)
+
+
+def test_strategies_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    from benchmarks import strategies
+    from metalearn_env.observations import feature_names
+
+    monkeypatch.setattr(strategies, "MEANS", np.array([0.5, 1.0]))
+    options = Namespace(runs=tmp_path, steps=120, seeds=[0])
+    setting = strategies.Setting("tiny", "MetaLearn/LinearRegression-v0", ("dimension:[4,8]", "noise:0"), horizon=12)
+    for kind, chosen in ((strategies.CONSTANT, (0.0,)), (strategies.RANDOM, (0.0, 0.25))):
+        (training,) = setting.trainings(kind, options)
+        untrained_run(training.out, 0, setting.env, {})
+        names = list(feature_names(2))
+        header = {"action": "relative", "strategy": kind, "history": 2, "feature_names": names}
+        layer = (np.zeros((len(chosen), len(names)), np.float32), np.array(chosen, np.float32))
+        Policy((layer,), header).save(training.out / "policy.safetensors")
+    lines = strategies.page([setting], options).splitlines()
+    (trained,) = [line for line in lines if line.startswith("| tiny |")]
+    rules = [strategies.fixed(1.0, 0.0), strategies.fixed(1.0, 1.25)]
+    same = [str(strategies.reached(setting, rule)) for rule in rules]
+    assert trained.split(" | ")[1:4] == [*same, ""]  # no dynamic agent
+    assert trained.endswith("| 1.25 [1.25, 1.25] |")
+    at = {line.split(" | ")[0]: line for line in lines}
+    assert {"| 0.00", "| 2.00", "| log-normal", "| told L, mu"} <= at.keys()
+    assert sum("**" in line for line in lines) == 1
+
+
+def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    yaml = pytest.importorskip("yaml")
+    from benchmarks import tuning
+    from benchmarks.agent_settings import REGRESSION
+    from benchmarks.agent_tables import Mean
+
+    told = {"env": REGRESSION, "algo": "ppo", "trials": 2, "trial_steps": 50, "steps": 100, "seeds": [0], "tasks": 16}
+    options = Namespace(runs=tmp_path, **told)
+    for seed, (one,) in enumerate(tuning.trainings(options).values()):
+        untrained_run(one.out, seed, REGRESSION, {})
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "trials.md").write_text("| trial |\n| --- |\n| 1 |\n")
+    best = {"n_timesteps": 50, "n_envs": 256, "learning_rate": "lin_0.002", "policy_kwargs": {"net_arch": [32, 32]}}
+    (tmp_path / "study" / "ppo.yml").write_text(yaml.safe_dump({REGRESSION: best}))
+    text = tuning.page(options)
+    for line in ("| learning_rate | lin_0.001 | lin_0.002 |", "| trial |", "| present | -", "| best of the study | -"):
+        assert f"\n{line}" in text
+    assert "| n_envs |" not in text
+    assert "python -m agents.tune --algo ppo" in text
+    gains = ((0.2, 0.1, 0.3), (0.02, 0.01, 0.03), (-0.15, -0.2, -0.1), (0.0, -0.1, 0.1))
+    for gain, said in zip(gains, ("better.", "by less than", "worse", "not clearly"), strict=True):
+        assert said in tuning.verdict(Mean(*gain))

@@ -18,7 +18,7 @@ from gymnasium.utils.env_checker import check_env
 
 import metalearn_env
 from metalearn_env import TaskFamily
-from metalearn_env.actions import Action, Strategy
+from metalearn_env.actions import SPREADS, Action, ActionMap, Strategy
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.family import Array
 from metalearn_env.observations import Observation
@@ -150,7 +150,7 @@ def test_an_episode_ends_at_the_horizon_or_by_divergence(env_id: str, options: d
         progress = last[env.unwrapped.feature_names.index("progress")]
         diverged = not info["final_gap"] <= 1e6 * start["gap"]
         assert diverged or progress == 1.0
-        assert len(steps) == (1 if options["strategy"] == "constant" else round(12 * progress))
+        assert len(steps) == (round(12 * progress) if options["strategy"] == "dynamic" else 1)
         ends.add(bool(diverged))
     assert False in ends
 
@@ -191,9 +191,10 @@ def test_first_steps_that_cannot_be_are_refused(decades: Any) -> None:
         gym.make("MetaLearn/Mixture-v0", first_step_decades=decades)
 
 
-def test_constant_steps_have_no_first_step_to_vary() -> None:
+@pytest.mark.parametrize("strategy", ["constant", "random"])
+def test_what_is_decided_once_has_no_first_step_to_vary(strategy: str) -> None:
     with pytest.raises(ValueError, match="no first step to vary"):
-        gym.make("MetaLearn/Mixture-v0", strategy="constant", first_step_decades=1)
+        gym.make("MetaLearn/Mixture-v0", strategy=strategy, first_step_decades=1)
 
 
 # Divergence to what is not a number, which only some families know
@@ -452,7 +453,8 @@ def test_a_bad_action_is_refused_and_changes_nothing(
     chosen = actions(env, 0)
     for one in (env, twin):
         one.reset(seed=4)
-        one.step(chosen[0])
+        if "strategy" not in options:
+            one.step(chosen[0])
     with pytest.raises(ValueError, match="action") as refusal:
         env.step(action if action is None else np.array(action))
     assert any(part in str(refusal.value) for part in named.split("|"))
@@ -479,22 +481,45 @@ def test_step_sizes_are_what_the_table_of_actions_says(env_id: str) -> None:
     assert steps(box, action="absolute") == pytest.approx([1000**-0.5, 1000**0.25, 1000**-1])
     assert steps([0, 1, 2, 3], action="discrete") == pytest.approx([0.5, 0.5 * 0.707, *[0.5 * 0.707 * 0.9] * 2])
     assert steps([np.array([-1.0])] * 9)[-1] == pytest.approx(1e-6)
-    still = [np.array([value, -1.0]) for value in (-0.5, 0.25)]  # no spread
-    assert steps(still, strategy="random") == pytest.approx([100**-0.5, 100**-0.25])
     assert steps([np.array([-0.5])], strategy="constant") == pytest.approx([100**-0.5])
+    still = np.array([-0.5, -1.0])  # no spread
+    assert steps([still], strategy="random") == pytest.approx([100**-0.5])
 
 
 def test_the_spread_of_random_steps_is_what_was_asked_for(env_id: str) -> None:
-    env = gym.make(env_id, strategy="random", split="test", horizon=3).unwrapped
+    env = gym.make(env_id, strategy="random", split="test", horizon=1).unwrapped
     env.reset(seed=0)
-    logs = []
+    inverse = []
     for _ in range(400):
         _, start = env.reset()
-        one, other = (env.step(np.array([action, 0.0]))[-1]["step_size"] for action in (-1.0, 0.0))
-        logs.append(np.log(np.array([one, other]) / start["step_size"] * 100.0))
-    assert np.mean(logs, axis=0) == pytest.approx([0.0, 0.0], abs=4 * 0.5 / 20)
-    assert np.std(logs, axis=0) == pytest.approx([0.5, 0.5], rel=0.15)
-    assert abs(np.corrcoef(np.transpose(logs))[0, 1]) < 0.2
+        inverse.append(0.1 * start["step_size"] / env.step(np.array([-0.5, 0.0]))[-1]["step_size"])
+    width = (10.0 - 1.0) / (10.0 + 1.0)  # one decade from the shortest to the longest
+    uniform = np.arccos((np.array(inverse) - 1.0) / width) / np.pi
+    assert uniform.min() < 0.02 < 0.98 < uniform.max()
+    assert uniform.mean() == pytest.approx(0.5, abs=4 * 12**-0.5 / 20)
+    assert uniform.std() == pytest.approx(12**-0.5, rel=0.1)
+
+
+def test_random_steps_are_drawn_anew_within_an_episode() -> None:
+    env = StepSizeEnv("LinearRegression", strategy="random", horizon=40, split="test", render_mode="ansi")
+    env.reset(seed=0)
+    env.step(np.array([-0.3, 0.0]))
+    assert env.session.trace is not None
+    assert len(set(env.session.trace.step_size[0, 1:])) == 40
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0])
+def test_random_steps_shrink_every_component_alike(spread: float) -> None:
+    """The mean of log|1 - lambda h| is that of Chebyshev's steps for all eigenvalues; of a constant step it is not."""
+    ratio, draws = 10.0**spread, (np.arange(200_000) + 0.5) / 200_000
+    actions = ActionMap(len(draws), "discrete", "random")
+    nobody: Any = None  # what the steps are of
+    actions.step_size(np.full((len(draws), 2), [3, SPREADS.index(spread)]), nobody)
+    steps = actions.drawn(np.full(len(draws), 2.0 / (1.0 + 1.0 / ratio)), draws)
+    rate = np.log((np.sqrt(ratio) - 1.0) / (np.sqrt(ratio) + 1.0))
+    for eigenvalue in np.linspace(1.0 / ratio, 1.0, 7):
+        assert np.log(np.abs(1.0 - eigenvalue * steps)).mean() == pytest.approx(rate, abs=2e-3)
+    assert (steps.min(), steps.max()) == pytest.approx((1.0, ratio), rel=1e-4)
 
 
 # Pictures, copies, and the end

@@ -246,7 +246,8 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
         assert (step > 0.0).all()
         taken.append(step / engine.unit)
         engine.advance_only(~engine.ended, step)
-    assert (np.ptp(np.array(taken), axis=0) == 0.0).all() == (strategy == "constant")
+    if (action, strategy) != ("discrete", "random"):  # which may choose no spread
+        assert (np.ptp(np.array(taken), axis=0) == 0.0).all() == (strategy == "constant")
     again = final_log_gap(family, task, 10, policy.step_sizes)
     assert np.array_equal(again, log_gap(engine))
 

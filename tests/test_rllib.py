@@ -147,7 +147,9 @@ def test_a_policy_of_any_actions_equals_its_module(options: dict[str, Any]) -> N
     torch.manual_seed(1)
     module = perceptron(gym.make(ENV, **options), width=8, log_std=-1.7).build()
     module.pi.net.mlp[-1].weight.data.mul_(300)
-    policy = export(module, rllib.header({"env": ENV, "seed": 0, "command": "", "resumed_at": []}, options))
+    policy = export(
+        module, rllib.header({"env": ENV, "algo": "ppo", "seed": 0, "command": "", "resumed_at": []}, options)
+    )
     error, spread = difference(module, policy, ENV, options)
     assert error < 1e-6
     assert spread > 0.1

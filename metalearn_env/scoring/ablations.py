@@ -29,7 +29,7 @@ from metalearn_env.actions import RANGE
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.identity import described
-from metalearn_env.observations import Observer, groups
+from metalearn_env.observations import Observer, columns
 from metalearn_env.policy import Policy
 from metalearn_env.rules import Rule
 from metalearn_env.scoring.runs import Run, rollout
@@ -49,7 +49,7 @@ def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
     def rule() -> Rule:
         if name in ABLATIONS:
             return ABLATIONS[name](policy, task_set)
-        return masked(policy, task_set, columns(policy, name.removeprefix(WITHOUT))).step_sizes
+        return masked(policy, task_set, columns(policy.header["history"], name.removeprefix(WITHOUT))).step_sizes
 
     return task_set.run(f"{name} of policy {digest(policy)}", (__name__,), rule)
 
@@ -57,7 +57,7 @@ def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
 def check_ablation(name: str, policy: Policy) -> None:
     """Raise ``ValueError`` unless ``name`` is an ablation of a policy."""
     if name not in ABLATIONS:
-        columns(policy, name.removeprefix(WITHOUT))
+        columns(policy.header["history"], name.removeprefix(WITHOUT))
 
 
 def digest(policy: Policy) -> str:
@@ -101,7 +101,7 @@ ABLATIONS: dict[str, Callable[[Policy, TaskSet], Rule]] = {
 
 def is_relative(policy: Policy) -> bool:
     """Return whether a policy's actions multiply the step before."""
-    return policy.header["action"] != "absolute" and policy.header["strategy"] != "constant"
+    return policy.header["action"] != "absolute" and policy.header["strategy"] == "dynamic"
 
 
 def actions(policy: Policy, run: Run) -> Array:
@@ -124,29 +124,12 @@ def replayed(policy: Policy, actions: Array, relative: bool | None = None) -> Ru
     return run
 
 
-def columns(policy: Policy, name: str) -> list[int]:
-    """Return the places, in the observation, of a group, of a feature, or of one feature at all ages.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    features = list(policy.header["feature_names"])
-    of_groups = groups(policy.header["history"])
-    if name in of_groups:
-        return list(range(len(features)))[of_groups[name]]
-    found = [index for index, feature in enumerate(features) if name in (feature, feature.partition("[")[0])]
-    if not found:
-        known = [*of_groups, *dict.fromkeys(feature.partition("[")[0] for feature in features)]
-        raise ValueError(f"a policy observes nothing that is called {name!r}; known: {', '.join(dict.fromkeys(known))}")
-    return found
-
-
-def masked(policy: Policy, task_set: TaskSet, columns: Sequence[int]) -> Policy:
-    """Return the policy that takes the observations in ``columns`` to be at their means over train tasks."""
+def masked(policy: Policy, task_set: TaskSet, hidden: Sequence[int]) -> Policy:
+    """Return the policy that takes the observations in the columns ``hidden`` to be at their means over train tasks."""
     (weight, bias), *others = policy.layers
     kept = weight.copy()
-    kept[:, columns] = 0.0
-    shift = weight[:, columns] @ mean_observation(policy, task_set.tuning[0])[columns]
+    kept[:, hidden] = 0.0
+    shift = weight[:, hidden] @ mean_observation(policy, task_set.tuning[0])[hidden]
     return replace(policy, layers=((kept, (bias + shift).astype(bias.dtype)), *others))
 
 
