@@ -118,16 +118,18 @@ class Observed(BaseCallback):
 
     Args:
         folder: the run, whose policy file tells what was met before, if it goes on.
+        width: of what policies observe; what comes behind is shown to critics alone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, width: int) -> None:
         super().__init__()
+        self._width = width
         known = load(folder / POLICY).header.get("observed") if (folder / POLICY).exists() else None
         self._range: NDArray[np.float64] | None = None if known is None else np.array(known)
 
     def _on_step(self) -> bool:
         if (met := self.locals.get("new_obs")) is not None:
-            ends = np.stack([met.min(axis=0), met.max(axis=0)]).astype(np.float64)
+            ends = np.stack([met.min(axis=0), met.max(axis=0)])[:, : self._width].astype(np.float64)
             before = ends if self._range is None else self._range
             self._range = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
         return True

@@ -51,5 +51,5 @@ def scored_batches(pools: Sequence[Sequence[TaskSet]], n: int, rng: np.random.Ge
 
 def _drawn(tasks: TaskSet, rows: Array) -> tuple[Engine, Worth]:
     drawn = tasks.task
-    task = drawn._make(array[rows] for array in drawn)
+    task = type(drawn)(*(array[rows] for array in drawn))
     return Engine.start(tasks.family, task, tasks.horizon), OfScores(tasks.oracle[1][rows], tasks.limit[rows])

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from metalearn_env.engine import Engine
-from metalearn_env.observations import feature_names, groups
+from metalearn_env.observations import columns, feature_names, groups
 from metalearn_env.policy import Policy
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.ablations import (
     ABLATIONS,
     ablation_run,
     actions,
-    columns,
     marginal,
     masked,
     mean_observation,
@@ -143,7 +142,7 @@ def test_a_mask_takes_a_group_and_nothing_else(task_set: TaskSet) -> None:
     mean = mean_observation(policy, task_set.tuning[0])
     seen = np.random.default_rng(0).normal(size=(50, len(mean))).astype(np.float32)
     for name, cut in groups(2).items():
-        left = masked(policy, task_set, columns(policy, name))
+        left = masked(policy, task_set, columns(2, name))
         at_means = seen.copy()
         at_means[:, cut] = mean[cut]
         assert left(seen) == pytest.approx(policy(at_means), abs=1e-5)
@@ -152,13 +151,13 @@ def test_a_mask_takes_a_group_and_nothing_else(task_set: TaskSet) -> None:
 
 
 def test_columns_have_names() -> None:
-    policy, names = perceptron({}), feature_names(2)
-    assert [names[index] for index in columns(policy, "cosine")] == ["cosine[-1]", "cosine[-2]"]
-    assert [names[index] for index in columns(policy, "cosine[-2]")] == ["cosine[-2]"]
-    assert [names[index] for index in columns(policy, "progress")] == ["progress", "log10_horizon"]
-    assert [names[index] for index in columns(policy, "log10_horizon")] == ["log10_horizon"]
+    names = feature_names(2)
+    assert [names[index] for index in columns(2, "cosine")] == ["cosine[-1]", "cosine[-2]"]
+    assert [names[index] for index in columns(2, "cosine[-2]")] == ["cosine[-2]"]
+    assert [names[index] for index in columns(2, "progress")] == ["progress", "log10_horizon"]
+    assert [names[index] for index in columns(2, "log10_horizon")] == ["log10_horizon"]
     with pytest.raises(ValueError, match=r"'colour'.*history.*cosine"):
-        columns(policy, "colour")
+        columns(2, "colour")
 
 
 def test_a_policy_that_sees_loses_what_it_sees_with(task_set: TaskSet) -> None:

@@ -162,6 +162,7 @@ def test_every_training_can_be_asked_for() -> None:
     from agents import studies, train
     from benchmarks import learning, strategies
     from benchmarks.agent_settings import SETTINGS
+    from benchmarks.trainings import SCHEDULES
     from metalearn_env.scoring import task_sets
 
     options = Namespace(runs=Path("runs"), steps=100, seeds=[0], hyperparams=[])
@@ -177,10 +178,12 @@ def test_every_training_can_be_asked_for() -> None:
         for one in variation.trainings(env, options)
     ]
     assert len({one.out for one in trainings}) == len(trainings)
-    for one in trainings:
+    schedules = [one for one in trainings if one.module == SCHEDULES]
+    for one in (one for one in trainings if one.module != SCHEDULES):
         args = tyro.cli(train.Args, args=one.command[2:])
         task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])
-    for one in (one for setting in SETTINGS.values() for one in setting.control_trainings(Path("runs"))):
+    controls = (one for setting in SETTINGS.values() for one in setting.control_trainings(Path("runs")))
+    for one in (*schedules, *controls):
         studies.Study(tyro.cli(studies.Args, args=one.command[2:]))
 
 

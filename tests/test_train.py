@@ -98,15 +98,15 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
 
 
 def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
-    observed = Observed(tmp_path)
+    observed = Observed(tmp_path, 2)
     assert observed.header == {}
-    for met in ([[0.0, 3.0]], [[1.0, 2.0], [-1.0, 2.5]]):
+    for met in ([[0.0, 3.0, 9.0]], [[1.0, 2.0, 9.0], [-1.0, 2.5, 9.0]]):
         observed.locals = {"new_obs": np.array(met, np.float32)}
         assert observed._on_step()
     assert observed.header == {"observed": [[-1.0, 2.0], [1.0, 3.0]]}
     untrained = Policy.untrained(history=1, seed=0)
     Policy(untrained.layers, {**untrained.header, "observed": [[-2.0] * 21, [2.0] * 21]}).save(tmp_path / POLICY)
-    assert Observed(tmp_path).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
+    assert Observed(tmp_path, 21).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
 
 
 def test_what_was_met_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
