@@ -78,9 +78,9 @@ def glance(all_results: Sequence[Results]) -> Iterator[str]:
 def section(results: Results) -> Iterator[str]:
     """Yield the part of the page that is on one problem."""
     problem, (first, *others) = results.problem, results.problem.measures
-    header = results.policy.header
-    steps = header.get("env_kwargs", {}).get("horizon", HORIZON)
-    policy = f"`{problem.policy}` ({digest(results.policy)}; trained on {header.get('env', 'nothing')}, {steps} steps)"
+    trained = results.policy.header.get("trained_on", results.policy.header)
+    steps = trained.get("env_kwargs", {}).get("horizon", HORIZON)
+    policy = f"`{problem.policy}` ({digest(results.policy)}; trained on {trained.get('env', 'nothing')}, {steps} steps)"
     yield f"## {problem.name}"
     yield ""
     yield f"{problem.told}: {problem.horizon:,} steps. Policy: {policy}. Default: {problem.default}."

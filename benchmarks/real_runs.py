@@ -162,7 +162,8 @@ def horizons(problem: Problem) -> tuple[int, int, int]:
 
 def digest(policy: Policy) -> str:
     """Return what tells policies apart."""
-    return sha256(b"".join(array.tobytes() for layer in policy.layers for array in layer)).hexdigest()[:12]
+    arrays = (*(array for layer in policy.layers for array in layer), np.array(policy.header.get("observed", [])))
+    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:12]
 
 
 def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Results:
