@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,9 @@ def test_what_was_computed_before_an_interruption_is_kept(
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_ends_the_command_with_one_line(folder: Path) -> None:
     arguments = [sys.executable, "-m", "metalearn_env", "score", "--env", "MetaLearn/Clustering-v0"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell ignores it
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(arguments, **pipes, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not list(folder.rglob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
