@@ -22,6 +22,7 @@ TEACHERS = {"bb1": "Barzilai-Borwein", "exact-line-search": "Cauchy"}
 CLOSE = 0.1  # deviation from a closed form that is asked for
 ROUNDING = 1e-6
 DPI = 100
+WIDEST_LEGEND = 100  # characters of a row
 
 
 def score_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -160,7 +161,8 @@ def finished(figure: Figure, left: Axes, right: Axes) -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize=9)
+    columns = 5 if sum(map(len, labels)) < WIDEST_LEGEND else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), fontsize=9)
     return figure
 
 
