@@ -34,6 +34,21 @@ def as_range(
     return kind(pair[0]), kind(pair[1])
 
 
+def zero_or_range(name: str, value: Any, *, maximum: float, minimum: float = 0.0) -> tuple[float, float]:
+    """Return ``value`` as ``(low, high)`` that can be drawn from log-uniformly: both are 0, or neither.
+
+    Raises:
+        ValueError: see `as_range`, or a range begins at 0.
+
+    >>> zero_or_range("noise", 0, maximum=1.0), zero_or_range("noise", (0.1, 1), maximum=1.0)
+    ((0.0, 0.0), (0.1, 1.0))
+    """
+    low, high = as_range(name, value, minimum=minimum, maximum=maximum)
+    if low == 0.0 < high:
+        raise ValueError(f"{name} is 0 or a range above 0, not {value!r}")
+    return low, high
+
+
 def as_integer(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as a whole number of at least ``minimum``, or raise ``ValueError``."""
     if not is_number(value, integer=True) or value < minimum:

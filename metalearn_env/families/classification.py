@@ -18,7 +18,7 @@ from metalearn_env.family import Array, Evaluation, Kind, TaskFamily, ratio_or_o
 from metalearn_env.labelled import ClassificationTask, LinearTeacher, SampledExamples, Source
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Decisions, projected
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
 from metalearn_env.softmax import Softmax, curvature, log_odds, loss_and_gradient, loss_of
 from metalearn_env.tails import Tails, check_tails
 
@@ -121,10 +121,8 @@ class Classification(TaskFamily[ClassificationTask]):
         )
 
     def _ratio(self, name: str) -> tuple[float, float]:
-        low, high = as_range(name, getattr(self, name), minimum=1.0 if name == "conditioning" else 0.0, maximum=MOST)
-        if low == 0.0 < high:
-            raise ValueError(f"{name} is 0 or a range above 0, not {getattr(self, name)!r}")
-        return low, high
+        least = 1.0 if name == "conditioning" else 0.0
+        return zero_or_range(name, getattr(self, name), minimum=least, maximum=MOST)
 
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)

@@ -21,7 +21,7 @@ from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.kmeans import distances, distortion, pieces, step
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Clusters, projected
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
 
 Init = Literal["random", "k-means++"]
 
@@ -114,10 +114,7 @@ class Clustering(TaskFamily[ClusteringTask]):
         return SampledPoints(dimension=dimension, points=points, data=rows, **common)
 
     def _ratio(self, name: str, minimum: float) -> tuple[float, float]:
-        low, high = as_range(name, getattr(self, name), minimum=minimum)
-        if low == 0.0 < high or high > MOST:
-            raise ValueError(f"{name} is 0 or a range above 0 up to {MOST:g}, not {getattr(self, name)!r}")
-        return low, high
+        return zero_or_range(name, getattr(self, name), minimum=minimum, maximum=MOST)
 
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
         return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)

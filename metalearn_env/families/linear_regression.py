@@ -19,7 +19,7 @@ from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily, rati
 from metalearn_env.least_squares import of_examples, product, transposed_product
 from metalearn_env.moves import Move, above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Fit
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
 from metalearn_env.tails import Tails, check_tails
 
 Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
@@ -86,9 +86,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
             raise ValueError(f"spectrum is one of {', '.join(get_args(Spectrum))}, not {self.spectrum!r}")
         check_tails(self.tails)
         conditioning = as_range("conditioning", self.conditioning, minimum=1.0)
-        noise = as_range("noise", self.noise, minimum=0.0, maximum=MOST_NOISE)
-        if noise[0] == 0.0 < noise[1]:
-            raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
+        noise = zero_or_range("noise", self.noise, maximum=MOST_NOISE)
         common: dict[str, Any] = {
             "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),

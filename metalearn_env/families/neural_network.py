@@ -24,7 +24,7 @@ from metalearn_env.network_tasks import NetworkLaw, NetworkTask
 from metalearn_env.networks import Modules, made_by
 from metalearn_env.perceptrons import ACTIVATIONS, Perceptrons
 from metalearn_env.pictures import Decisions, Fit, projected
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range, is_number
+from metalearn_env.ranges import Range, as_decades, as_integer, as_range, is_number, zero_or_range
 from metalearn_env.tails import Tails, check_tails
 
 Optimizer = Literal["sgd", "momentum", "adam"]
@@ -138,10 +138,10 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
             "activations": ACTIVATIONS if self.activation == "mixed" else (self.activation,),
             "width": as_range("width", self.width, minimum=1, integer=True),
             "depth": as_range("depth", self.depth, minimum=1, integer=True),
-            "noise": self._none_or_range("noise", 1.0),
+            "noise": zero_or_range("noise", self.noise, maximum=1.0),
             "tails": self.tails,
-            "decay": self._none_or_range("decay", 4.0),
-            "offset": self._none_or_range("offset", 100.0),
+            "decay": zero_or_range("decay", self.decay, maximum=4.0),
+            "offset": zero_or_range("offset", self.offset, maximum=100.0),
             "gain": as_range("gain", self.gain, minimum=1e-3, maximum=1e3),
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
@@ -170,12 +170,6 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         ends = [sizes["dimension"][1], *[widest] * deepest, sizes["classes"][1]]
         layers = tuple(pairwise(ends))
         return NetworkLaw(networks=Perceptrons(layers, self.precision, self.device), layers=layers, **sizes, **common)
-
-    def _none_or_range(self, name: str, maximum: float) -> tuple[float, float]:
-        found = as_range(name, getattr(self, name), minimum=0.0, maximum=maximum)
-        if found[0] == 0.0 < found[1]:
-            raise ValueError(f"{name} is 0 or a range above 0, not {getattr(self, name)!r}")
-        return found
 
     def _of_ones_own(self, common: dict[str, Any]) -> NetworkLaw:
         self._refuse("a module of one's own", *OF_PERCEPTRONS, *OF_TEACHERS)

@@ -25,7 +25,7 @@ from metalearn_env.markov import Processes, greedy_values
 from metalearn_env.moves import above, axes_of, further
 from metalearn_env.pictures import GridPolicy, ValueTable
 from metalearn_env.processes import ProcessLaw, TabularTask
-from metalearn_env.ranges import Range, as_decades, as_range
+from metalearn_env.ranges import Range, as_decades, as_range, zero_or_range
 from metalearn_env.tails import NOISE_LEVELS, Tails, check_tails
 
 Sampling = Literal["synchronous", "trajectory"]
@@ -120,9 +120,7 @@ class QLearning(TaskFamily[TabularTask]):
         if not self._visits:
             self._refuse("synchronous sampling", "epsilon")
         check_tails(self.tails)
-        noise = as_range("noise", self.noise, minimum=0.0, maximum=MOST_NOISE)
-        if noise[0] == 0.0 < noise[1]:
-            raise ValueError(f"noise is 0 or a range above 0, not {self.noise!r}")
+        noise = zero_or_range("noise", self.noise, maximum=MOST_NOISE)
         if not noise[1]:
             self._refuse("a noise of 0", "tails")
         common: dict[str, Any] = {
@@ -140,9 +138,7 @@ class QLearning(TaskFamily[TabularTask]):
         }
         if sizes["branching"][1] > sizes["states"][0]:
             raise ValueError(f"branching is at most the number of states, {sizes['states'][0]}, not {self.branching!r}")
-        rewarded, ending = self._fraction("rewarded", zero=False), self._fraction("ending")
-        if ending[0] == 0.0 < ending[1]:
-            raise ValueError(f"ending is 0 or a range above 0, not {self.ending!r}")
+        rewarded, ending = self._fraction("rewarded", zero=False), zero_or_range("ending", self.ending, maximum=1.0)
         return Garnet(**sizes, rewarded=rewarded, ending=ending, **common)
 
     def _fraction(self, name: str, *, zero: bool = True, one: bool = True) -> tuple[float, float]:
