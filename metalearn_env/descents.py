@@ -40,11 +40,13 @@ def descent(optimizer: str, momentum: float, gradient: Array, state: Array, t: N
     return np.concatenate([-unbiased / (root + UNSURE), *changes], axis=1)
 
 
-def natural_step(loss: Array, slope: Array, size: Array, norm: Array, *, share: float) -> Array:
+def natural_step(
+    loss: Array | float, slope: Array | float, size: Array | float, norm: Array | float, *, share: float
+) -> Array:
     """Return the steps, (n,), to begin with: f / slope, but at most a tenth of |theta| / |d|; 1 where there is none.
 
     Args:
-        loss: f, of which 0 is a lower bound.
+        loss: f, of which 0 is a lower bound, (n,) as all of these; or they are numbers, and there is one step.
         slope: -g'd, by which it falls.
         size: |theta|; 0 says nothing.
         norm: |d|
@@ -53,6 +55,7 @@ def natural_step(loss: Array, slope: Array, size: Array, norm: Array, *, share: 
     A network whose signals die away from layer to layer has small gradients, and f / slope would throw it far off; that
     steps are to be in proportion to theta is of You, Gitman and Ginsburg (2017).
     """
+    loss, slope, size, norm = map(np.asarray, (loss, slope, size, norm))
     linear = np.divide(loss, slope, out=np.full_like(loss, np.inf), where=slope > TINY)
     near = np.divide(MOVED * size, norm, out=np.full_like(loss, np.inf), where=(size > TINY) & (norm > TINY))
     step = share * np.minimum(linear, near)

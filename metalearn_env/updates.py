@@ -15,8 +15,6 @@ from itertools import chain
 from operator import is_
 from typing import Any
 
-import numpy as np
-
 from metalearn_env.descents import natural_step
 from metalearn_env.foresight import dense, foreseeable, write_ascent
 from metalearn_env.networks import torch_itself
@@ -150,8 +148,7 @@ class Updates:
         """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`."""
         start = self.parameters if self._foreseeable else self._views[self._before]
         size = math.hypot(*(float(part.double().norm()) for part in start))
-        values = np.array([[loss], [self._slope()], [size], [squared_norm**0.5]])
-        return float(natural_step(*values, share=self._share)[0])
+        return float(natural_step(loss, self._slope(), size, squared_norm**0.5, share=self._share))
 
     def _slope(self) -> float:
         """Return -g'd."""

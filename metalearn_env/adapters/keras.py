@@ -23,8 +23,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metalearn_env.descents import natural_step
 from metalearn_env.families.neural_network import NeuralNetwork
 from metalearn_env.guard import Guard
@@ -174,9 +172,8 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._stepper is None:
             here = _flat([variable.value.data for variable in variables], variables)
             slope, size = -float(_flat(grads, variables) @ flat), float(here.norm())
-            values = np.array([[loss], [slope], [size], [squared**0.5]])
             share = 1.0 - getattr(self.model.optimizer, "momentum", 0.0)
-            unit = min(float(natural_step(*values, share=share)[0]), self._guard.most)
+            unit = min(float(natural_step(loss, slope, size, squared**0.5, share=share)), self._guard.most)
             left = max(1, self._horizon - len(self.step_sizes))
             known = self._descriptor()
             self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
