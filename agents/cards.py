@@ -29,6 +29,10 @@ LIMITS = """
 """
 
 
+KEEPS = """* What lies beyond what it met in training, such as a longer horizon, it takes for the nearest that it met.
+"""
+
+
 def card(name: str, policy: Policy) -> str:
     """Return the model card of a shipped policy."""
     header = policy.header
@@ -59,7 +63,7 @@ def card(name: str, policy: Policy) -> str:
         "",
         "## Limits of use",
     ]
-    return "\n".join(lines) + "\n" + LIMITS
+    return "\n".join(lines) + "\n" + LIMITS + (KEEPS if "observed" in header else "")
 
 
 def write_cards(folder: Path = CARDS, policies: Path = SHIPPED) -> None:

@@ -51,13 +51,13 @@ beside the observation. Strategies: [strategies.md](results/strategies.md). What
 
 FINDINGS = """
 What the table says, of trainings as short as these. Logarithmic rewards, relative actions and the history pay, by far.
-So does progress, but only to agents that are trained without it, whose critics do not know how much is to come: masked,
-actors do not miss it. Curvature and cosine are used, but agents trained without one of them make do with the rest, and
-those of regression without the descriptors of the task; agents of the mixture use these. A privileged critic is level
-with a plain one, and so are discounts below 1, or (.9 on the mixture) a little better. Normalised returns, other widths
-of the network and a lambda of .8 are a little worse. Rewards of the mixture are better in the families' own units than
-divided by what a constant step earns. An earlier table (300,000 steps, two seeds) had histories of 1 and 10 steps and
-first steps that vary level with the base.
+So does progress, but only to agents that are trained without it, perhaps as their critics do not know how much is to
+come: masked, actors do not miss it. Curvature and cosine are used, but agents trained without one of them make do with
+the rest, and those of regression without the descriptors of the task; agents of the mixture use these. A privileged
+critic is level with a plain one, and so are discounts below 1, or (.9 on the mixture) a little better. Normalised
+returns, other widths of the network and a lambda of .8 are a little worse. Rewards of the mixture are better in the
+families' own units than divided by what a constant step earns. An earlier table (300,000 steps, two seeds) had
+histories of 1 and 10 steps and first steps that vary level with the base.
 
 What pays stays: logarithmic rewards, relative actions, the history, two layers of 64, returns as they come. What could
 go: `normalize`, `privileged`, `first_step_decades`, and, once longer runs say the same, the division of the mixture's

@@ -34,6 +34,8 @@ gradients in a run, on the same minibatches, from the same starts (scikit-learn'
 * ReduceLROnPlateau is given the mean loss of every part of 1/{reports} of the run. OneCycle has momentum 0.9, as its
   defaults want. Prodigy, D-Adaptation, Schedule-Free and Adam are as they come. scikit-learn's SGD takes the examples
   of each minibatch one by one. *learned, on Adam*: the same policy scales Adam's updates; it counts for no bar.
+* A first version of this page made policies keep within what they had met in training, and tabular learners ask theirs
+  once a sweep. Of diabetes, k-means and Q-learning it is no untouched test since.
 
 {versions}. Processor time: {minutes:.0f} minutes.{absent}"""
 
