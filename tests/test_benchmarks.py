@@ -229,8 +229,13 @@ def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "| tiny | 1 | 0.100 | 100 |",
     ):
         assert f"\n{line}" in text
-    (invariant,) = [line for line in text.splitlines() if line.startswith("| LinearRegression | tiny |")]
-    assert 0.0 < float(invariant.split(" | ")[2]) < 1e-4  # what rounding comes to
+    changes = {
+        cells[1]: float(cells[3])
+        for line in text.splitlines()
+        if line.startswith("| LinearRegression |") and len(cells := line.strip("| ").split(" | ")) == 6
+    }
+    assert 0.0 < changes["objective 10^6"] < 1e-4  # what rounding comes to
+    assert changes["objective 2^20"] == changes["inputs 2^20"] == 0.0
     with pytest.raises(ValueError, match="no agents"):
         agent_page.page([], tmp_path, 16)
 
