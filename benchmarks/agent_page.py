@@ -34,8 +34,8 @@ trained through the inner loop; the agents with something taken from them: rando
 (marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
 \\* marks moves that are no multiples of the direction. Differences: the agents' S less that of the line."""
 
-INVARIANCE = """Actions on the same tasks, the objective or the inputs of regression multiplied or divided by so much. By
-2^20, 1.05 * 10^6, nothing is rounded otherwise, and a change would be the agents' own; by 10^6 the numbers of a task
+INVARIANCE = """Actions on the same tasks, the objective or the inputs of regression multiplied or divided by so much.
+By 2^20, 1.05 * 10^6, nothing is rounded otherwise, and a change would be the agents' own; by 10^6 the numbers of a task
 are rounded to other ones of double precision, which long inner runs, chaotic as they are, amplify."""
 
 
