@@ -27,18 +27,24 @@ TABLES: dict[str, Any] = {"states": 4, "actions": 2, "branching": 2, "horizon": 
 SMALL: dict[str, Any] = {"tasks": 16, "batch": 256, "width": 16, "validation_tasks": 16, "validate_every": 20}
 
 
-def teacher(path: Path, env: str, options: dict[str, Any], action: str, level: float, **header: Any) -> Path:
+def teacher(path: Path, env: str, options: dict[str, Any], action: str, level: float, **header: Any) -> str:
     """Write a policy that always gives one action."""
     policy = Policy.untrained(history=HISTORY, seed=0)
     *hidden, (weight, _) = policy.layers
     layers = (*hidden, (0.0 * weight, np.full(1, level, np.float32)))
-    says = {"env": env, "env_kwargs": options, "action": action, "command": f"teach {path.stem}", **header}
+    says = {
+        "env": env,
+        "env_kwargs": {**options, "action": action},
+        "action": action,
+        "command": f"teach {path.stem}",
+        **header,
+    }
     replace(policy, layers=layers, header={**policy.header, **says}).save(path)
-    return path
+    return str(path)
 
 
 @pytest.fixture
-def teachers(tmp_path: Path) -> tuple[Path, Path]:
+def teachers(tmp_path: Path) -> tuple[str, str]:
     """One that makes steps shorter by a factor, and one that always takes a tenth of the unit."""
     return (
         teacher(tmp_path / "a.safetensors", "MetaLearn/LinearRegression-v0", QUADRATICS, "relative", -0.05),
@@ -46,7 +52,7 @@ def teachers(tmp_path: Path) -> tuple[Path, Path]:
     )
 
 
-def test_a_student_does_what_its_teachers_do(tmp_path: Path, teachers: tuple[Path, Path]) -> None:
+def test_a_student_does_what_its_teachers_do(tmp_path: Path, teachers: tuple[str, str]) -> None:
     out = tmp_path / "run"
     distil.main(distil.Args(teachers, out, rounds=40, updates=20, **SMALL))
     student, sets = load(out / POLICY), [TaskSet("MetaLearn/LinearRegression-v0", "test", 32, 0, QUADRATICS)]
@@ -61,7 +67,7 @@ def test_a_student_does_what_its_teachers_do(tmp_path: Path, teachers: tuple[Pat
     assert '"wall_seconds"' in (out / RUN).read_text()
 
 
-def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[Path, Path]) -> None:
+def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
     for name in ("one", "two"):
         distil.main(distil.Args(teachers, tmp_path / name, rounds=2, updates=2, **SMALL))
     one, two = (load(tmp_path / name / POLICY) for name in ("one", "two"))
@@ -78,14 +84,14 @@ def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[Path, Path]) -> Non
     ],
 )
 def test_who_cannot_teach_is_refused(
-    tmp_path: Path, teachers: tuple[Path, Path], header: dict[str, Any], words: str
+    tmp_path: Path, teachers: tuple[str, str], header: dict[str, Any], words: str
 ) -> None:
     policy = load(teachers[0])
     outputs = 7 if header.get("action") == "discrete" else 1
     layers = (*policy.layers[:-1], (np.zeros((outputs, 16), np.float32), np.zeros(outputs, np.float32)))
     replace(policy, layers=layers, header={**policy.header, **header}).save(tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=words):
-        distil.main(distil.Args((teachers[0], tmp_path / "c.safetensors"), tmp_path / "run"))
+        distil.main(distil.Args((teachers[0], str(tmp_path / "c.safetensors")), tmp_path / "run"))
     with pytest.raises(ValueError, match="name at least one policy file"):
         distil.main(distil.Args((), tmp_path / "run"))
     with pytest.raises(ValueError, match="rounds is a whole number >= 1, not 0"):

@@ -48,6 +48,7 @@ LOOPS: list[tuple[str, dict[str, Any]]] = [
     ("LinearRegression", {}),
     ("LinearRegression", {"batch_size": 3}),
     ("LinearRegression", {"spectrum": "gaussian"}),
+    ("Tracking", {"dimension": [2, 4]}),
     ("Clustering", {}),
     ("Clustering", {"batch_size": None}),
     ("QLearning", {}),
