@@ -33,7 +33,7 @@ from agents.export import versions
 from agents.schedules import check_new
 from agents.ship import task_options
 from agents.slopes import recorded
-from agents.studies import starts
+from agents.studies import begun_from, starts
 from agents.training import POLICY, SCORES, mean_score, write_run
 from metalearn_env.actions import ABSOLUTE_DECADES, RELATIVE_DECADES
 from metalearn_env.commandline import run
@@ -87,11 +87,12 @@ class Args:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A policy, and the environment that it teaches on."""
+    """A policy, the environment that it teaches on, and the commands that it is from."""
 
     policy: Policy
     env: str
     env_kwargs: dict[str, Any]
+    origin: str
 
     @classmethod
     def named(cls, name: str) -> Teacher:
@@ -103,7 +104,8 @@ class Teacher:
         env, _, file = name.rpartition("=")
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
-        return cls(policy, env, {}) if env else cls(policy, trained_on["env"], task_options(trained_on))
+        options = {} if env else task_options(trained_on)
+        return cls(policy, env or trained_on["env"], options, begun_from(Path(file)))
 
     def sets(self, split: str, tasks: int) -> list[TaskSet]:
         """Return tasks of its environment, a set for each family."""
@@ -268,7 +270,7 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any
         "hyperparameters": {name: record[name] for name in OF_TRAINING},
         "seed": record["seed"],
         "command": record["command"],
-        "begun_from": "; ".join(teacher.policy.header.get("command", "?") for teacher in teachers),
+        "begun_from": "; ".join(dict.fromkeys("; ".join(teacher.origin for teacher in teachers).split("; "))),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions(),
     }
