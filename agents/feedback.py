@@ -102,7 +102,7 @@ class FeedbackMap(torch.nn.Module):
         Returns:
             The values.
         """
-        run = recorded(self.policy(_interface(self)), start)
+        run = recorded(self.policy(self.interface()), start)
         value, slope = worth(run.log_gap)
         found = shortened(slopes(start, run)) * slope / len(slope)
         if self.action == "relative":
@@ -111,6 +111,17 @@ class FeedbackMap(torch.nn.Module):
         self.log_factor(seen).backward(torch.from_numpy(found.ravel()))
         return value
 
+    def interface(self) -> dict[str, Any]:
+        """Return what a driver has to know of the map as a policy."""
+        return {
+            "action": self.action,
+            "strategy": "dynamic",
+            "history": self.history,
+            "feature_names": feature_names(self.history),
+            "activation": "tanh",
+            "output": "clip",
+        }
+
     def policy(self, header: dict[str, Any]) -> Policy:
         """Return the map as a policy, equal to it but for rounding."""
         layers = [
@@ -118,19 +129,6 @@ class FeedbackMap(torch.nn.Module):
             for weight, bias in zip(self.weights, self.biases, strict=True)
         ]
         return Policy(tuple(layers), dict(header))
-
-
-def _interface(step_map: FeedbackMap) -> dict[str, Any]:
-    """Return what a driver has to know of a policy."""
-    names = feature_names(step_map.history)
-    return {
-        "action": step_map.action,
-        "strategy": "dynamic",
-        "history": step_map.history,
-        "feature_names": names,
-        "activation": "tanh",
-        "output": "clip",
-    }
 
 
 class _View:

@@ -32,9 +32,10 @@ import torch
 import tyro
 from torch import Tensor
 
+from agents import cells
 from agents.feedback import FeedbackMap
 from agents.studies import Args, Study, Trained
-from agents.training import POLICY, RUN, SCORES, mean_score, write_run
+from agents.training import POLICY, RUN, SCORES, write_run
 from metalearn_env.commandline import run
 from metalearn_env.progress import progress
 from metalearn_env.scoring import Row, score_row
@@ -60,7 +61,7 @@ def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Recor
     best = Record(-np.inf, 0, {})
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
         if step % args.validate_every == 0 or step == args.steps:
-            scores.append((step, mean_score(study.validation, lambda tasks: study.reach(step_map, tasks))))
+            scores.append((step, study.score(step_map)))
             if scores[-1][1] > best.validation_iqm:
                 state = {name: value.clone() for name, value in step_map.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
@@ -84,9 +85,12 @@ def new_optimizer(step_map: Trained, rate: float) -> torch.optim.Optimizer:
 def gradients(step_map: Trained, study: Study) -> Iterator[None]:
     """Add the gradient of the objective on new tasks to that of the parameters, for ever."""
     if isinstance(step_map, FeedbackMap) and study.args.through == "steps":
+        of_cells = np.random.default_rng(study.args.seed)
         for to_follow in study.batches_to_follow():
             for start, worth in to_follow:
                 step_map.followed(start, worth)
+            if study.args.tables:
+                cells.followed(step_map, cells.drawn(of_cells, study.args.tables), int(of_cells.integers(2**31)))
             yield
     rng = np.random.default_rng(study.args.seed)
     for batch in study.batches():

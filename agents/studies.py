@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import cells
 from agents.export import versions
 from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
+from agents.training import mean_score
 from agents.worth import Batch, of_gaps, scored_batches
 from metalearn_env import scoring
 from metalearn_env.actions import Strategy
@@ -40,7 +42,7 @@ KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
 THROUGH = ("all", "steps")
 OBJECTIVES = ("gap", "score")
-OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective")
+OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "tables")
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -78,6 +80,8 @@ class Args:
     """what the gradient of feedback flows through: all, or steps, which takes what is observed as given"""
     objective: str = "gap"
     """of feedback through steps: gap, the log gap at the end, or score, see agents/worth.py"""
+    tables: int = 0
+    """cells of tabular learners in use, beside at each step of feedback through steps, see agents/cells.py"""
     pool: int = 1024
     """training tasks of each family and horizon whose scores are known, for the objective score"""
     validate_every: int = 100
@@ -114,6 +118,9 @@ class Study:
             raise ValueError(
                 f"the objective {args.objective} is for feedback through steps, not through {args.through}"
             )
+        as_integer("tables", args.tables, minimum=0)
+        if args.tables and (args.through != "steps" or self.action != "absolute"):
+            raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
             trainable(args.init, self.history, self.action)
         for name, value in (("action", self.action), ("strategy", args.strategy)):
@@ -151,6 +158,13 @@ class Study:
     def validation(self) -> list[TaskSet]:
         of_horizons = [{"horizon": horizon} for horizon in self.horizons] if self.args.objective == "score" else [{}]
         return [tasks for of in of_horizons for tasks in self.sets("validation", self.args.validation_tasks, **of)]
+
+    def score(self, step_map: Trained) -> float:
+        """Return the mean score on validation tasks, and more on validation tables, if tables are trained on."""
+        found = mean_score(self.validation, lambda tasks: self.reach(step_map, tasks))
+        if self.args.tables and isinstance(step_map, FeedbackMap):
+            found += cells.judged(step_map.policy(step_map.interface())).score
+        return found
 
     @property
     def horizon(self) -> int:

@@ -5,8 +5,8 @@
 
 A single error says little. As many updates as the table has entries, a *sweep*, do about what a synchronous step of
 `MetaLearn/QLearning-v0` does, and so the policy is asked once a sweep, for the mean errors of the entries that it met,
-and alpha is held through the next. With ``sweep=1`` it is asked at each update, and is shown what trajectories of the
-environment show, by the same code.
+and alpha is held through the next. Before the first it is asked, too, knowing the sizes of table and run alone. With
+``sweep=1`` it is asked at each update, and is shown what trajectories of the environment show, by the same code.
 
 >>> learner = QLearner(4, 2, Policy.untrained(history=1, seed=0), horizon=100, discount=0.9, seed=0)
 >>> error = learner.update(state=0, action=1, reward=1.0, next_state=2, terminated=False)
@@ -44,8 +44,8 @@ class LearnedAlpha:
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
             the step that was taken.
         sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
-            there are no more decisions than in the longest run that the policy met in training. The first sweep with
-            an error has steps of 1, the natural one.
+            there are no more decisions than in the longest run that the policy met in training. The run begins with
+            the first sweep that has an error: what comes before changes nothing.
 
     Attributes:
         t: the number of updates.
@@ -80,16 +80,12 @@ class LearnedAlpha:
         if sweep is None:
             sweep = max(num_states * num_actions, math.ceil(horizon / longest_horizon(self._policy)))
         self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
-        synchronous = self._sweep > 1
-        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=synchronous)
-        steps = math.ceil(horizon / self._sweep)
-        self._stepper = Stepper(
-            self._policy, unit=1.0, horizon=steps, kind="reinforcement", descriptor=known[0].tolist()
-        )
-        self._most, self._alpha = most, min(1.0, most)
-        self._taken = None if self._alpha == 1.0 else self._alpha  # the step that was taken, where another was chosen
+        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=False)
+        self._descriptor, self._most = known[0].tolist(), most
         self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
         self.t = 0
+        self._stepper = self._begun(horizon)
+        self._take(self._stepper.observe(1.0, 1.0) if self._sweep > 1 else 1.0)  # of the first errors no policy is told
 
     def __call__(self, error: float, state: int, action: int) -> float:
         """Return alpha for the update of an entry by a temporal-difference error.
@@ -115,13 +111,25 @@ class LearnedAlpha:
         means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
         squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()
         self._sums[:], self._counts[:], self._before = 0.0, 0.0, means
-        if self._sweep > 1 and not self._stepper.t:
-            if squared == 0.0:
-                return
-            self._stepper.horizon = max(1, math.ceil((self._horizon - self.t) / self._sweep))
-        chosen = self._stepper.observe(0.5 * squared, squared, alignment, self._taken)
+        first = self._sweep > 1 and self._stepper.t == 1
+        if first:
+            begun = self._begun(self._horizon - self.t + (self._sweep if squared else 0))
+            chosen, self._stepper = begun.observe(0.5 * squared, squared), begun
+            if not squared:
+                return self._take(chosen)
+            alignment, self._taken = 0.0, self._alpha
+        self._take(self._stepper.observe(0.5 * squared, squared, alignment, self._taken))
+
+    def _begun(self, updates: int) -> Stepper:
+        """Return the stepper of a run of so many updates."""
+        steps = max(1, math.ceil(updates / self._sweep))
+        return Stepper(self._policy, unit=1.0, horizon=steps, kind="reinforcement", descriptor=self._descriptor)
+
+    def _take(self, chosen: float) -> None:
         self._alpha = min(chosen, self._most)
-        self._taken = None if self._alpha == chosen else self._alpha
+        self._taken = (
+            None if self._alpha == chosen else self._alpha
+        )  # the step that was taken, where another was chosen
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
