@@ -7,7 +7,7 @@ what was observed as given (`agents.slopes`), which is steadier and, on the envi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.evolution import evolved
 from agents.inner_loops import final_log_gap
 from agents.slopes import recorded, shortened, slopes
+from agents.worth import Worth
 from metalearn_env.actions import ABSOLUTE_DECADES, RANGE, RELATIVE_DECADES
 from metalearn_env.engine import Engine, scaled_columns
 from metalearn_env.family import TINY, Array
@@ -92,7 +94,7 @@ class FeedbackMap(torch.nn.Module):
         inside = action.clamp(-1.0, 1.0)
         return np.log(10.0) * self._decades * (inside + LEAK * (action - inside))
 
-    def followed(self, start: Engine, worth: Callable[[Array], tuple[Array, Array]]) -> Array:
+    def followed(self, start: Engine, worth: Worth) -> Array:
         """Add to the gradient of the weights that of the mean worth of final log gaps, observations taken as given.
 
         Args:
@@ -122,13 +124,24 @@ class FeedbackMap(torch.nn.Module):
             "output": "clip",
         }
 
+    def evolve(self, start: Engine, worth: Worth, sigma: float, rng: np.random.Generator) -> None:
+        """Add an estimate of the gradient of the mean worth of final log gaps, see `agents.evolution.evolved`."""
+        layers = [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in self._layers()]
+        found = evolved(layers, self.interface(), start, worth, sigma, rng)
+        for parameters, slopes_of in zip((self.weights, self.biases), zip(*found, strict=True), strict=True):
+            for parameter, slope in zip(parameters, slopes_of, strict=True):
+                added = torch.from_numpy(slope.astype(np.float64))
+                parameter.grad = added if parameter.grad is None else parameter.grad + added
+
     def policy(self, header: dict[str, Any]) -> Policy:
         """Return the map as a policy, equal to it but for rounding."""
-        layers = [
+        return Policy(tuple(self._layers()), dict(header))
+
+    def _layers(self) -> list[tuple[Array, Array]]:
+        return [
             (weight.detach().numpy().copy(), bias.detach().numpy().copy())
             for weight, bias in zip(self.weights, self.biases, strict=True)
         ]
-        return Policy(tuple(layers), dict(header))
 
 
 class _View:

@@ -4,6 +4,7 @@
     python -m agents.schedules --kind static --strategy constant --env MetaLearn/QLearning-v0 --out runs/static
     python -m agents.schedules --kind feedback --init runs/ppo/policy.safetensors --out runs/polished
     python -m agents.schedules --kind feedback --through steps --env-kwargs action:absolute --out runs/followed
+    python -m agents.schedules --kind feedback --through evolution --tasks 4096 --init FILE --out runs/evolved
 
 An *open-loop* schedule is one sequence of step sizes for all tasks; a *static* map has one hidden layer and goes from
 the descriptors of a task and log10 of the horizon to a step size that is kept ("constant"), to a schedule ("dynamic",
@@ -11,9 +12,10 @@ the map also reads the progress, and there is a table as in an open-loop schedul
 steps ("random"). They are what a trained agent has to beat. With *feedback* it is such an agent: a policy, from nothing
 or from a policy file (``--init``), such as one that reinforcement learning has found. The gradient through an inner run
 is exact where noise is data, but of no use where inner runs are chaotic, as long ones on ill-conditioned quadratics
-are; ``--through steps`` takes what is observed as given (`agents.slopes`). All minimise the mean of log(gap_T / gap_0),
-on new tasks at each step of Adam, or, ``--objective score``, what scores are made of (`agents.worth`); what is kept is
-the iterate of the best score on validation tasks.
+are; ``--through steps`` takes what is observed as given (`agents.slopes`), and ``--through evolution`` needs nothing
+but the runs themselves (`agents.evolution`). All minimise the mean of log(gap_T / gap_0), on new tasks at each step of
+Adam, or, ``--objective score``, what scores are made of (`agents.worth`); what is kept is the iterate of the best score
+on validation tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import csv
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +53,13 @@ class Record(NamedTuple):
     state: dict[str, Tensor]
 
 
-def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Record, list[tuple[int, float]]]:
+#: is told the step, the score, the map, and whether it is the best so far
+Watch = Callable[[int, float, Trained, bool], None]
+
+
+def trained(
+    study: Study, watch: Watch = lambda *told: None, *, show_progress: bool = True
+) -> tuple[Trained, Record, list[tuple[int, float]]]:
     """Return the map of the best score on validation tasks, where it was met, and all (step, score)."""
     args, step_map = study.args, study.new_map()
     optimizer = new_optimizer(step_map, args.learning_rate)
@@ -62,9 +70,10 @@ def trained(study: Study, *, show_progress: bool = True) -> tuple[Trained, Recor
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
         if step % args.validate_every == 0 or step == args.steps:
             scores.append((step, study.score(step_map)))
-            if scores[-1][1] > best.validation_iqm:
+            if better := scores[-1][1] > best.validation_iqm:
                 state = {name: value.clone() for name, value in step_map.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
+            watch(*scores[-1], step_map, better)
         if step < args.steps:
             optimizer.zero_grad()
             next(added)
@@ -84,15 +93,17 @@ def new_optimizer(step_map: Trained, rate: float) -> torch.optim.Optimizer:
 
 def gradients(step_map: Trained, study: Study) -> Iterator[None]:
     """Add the gradient of the objective on new tasks to that of the parameters, for ever."""
-    if isinstance(step_map, FeedbackMap) and study.args.through == "steps":
-        of_cells = np.random.default_rng(study.args.seed)
+    rng = np.random.default_rng(study.args.seed)
+    if isinstance(step_map, FeedbackMap) and study.args.through != "all":
         for to_follow in study.batches_to_follow():
             for start, worth in to_follow:
-                step_map.followed(start, worth)
+                if study.args.through == "steps":
+                    step_map.followed(start, worth)
+                else:
+                    step_map.evolve(start, worth, study.args.sigma, rng)
             if study.args.tables:
-                cells.followed(step_map, cells.drawn(of_cells, study.args.tables), int(of_cells.integers(2**31)))
+                cells.followed(step_map, cells.drawn(rng, study.args.tables), int(rng.integers(2**31)))
             yield
-    rng = np.random.default_rng(study.args.seed)
     for batch in study.batches():
         noise = [rng.random((int(start.horizon[0]), len(start.t))) for start in batch]
         gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
@@ -117,14 +128,18 @@ def main(args: Args) -> None:
     paths = {name: value if value is None else str(value) for name, value in (("out", args.out), ("init", args.init))}
     record, begun = {**asdict(args), **paths, "command": command}, time.monotonic()
     write_run(args.out, record)
-    step_map, best, scores = trained(study)
+
+    def write(step: int, score: float, step_map: Trained, best: bool) -> None:
+        with (args.out / SCORES).open("a", newline="") as file:
+            csv.writer(file).writerow((step, score))
+        if best and args.unit == "task":
+            header = {**study.header(command), "validation_iqm": round(score, 4), "steps": step}
+            step_map.policy(header).save(args.out / POLICY)
+
+    step_map, best, _ = trained(study, write)
     write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
-    with (args.out / SCORES).open("w", newline="") as file:
-        csv.writer(file).writerows(scores)
     print(f"best score on validation tasks: {best.validation_iqm:.3f} after {best.step} steps")
     if args.unit == "task":
-        header = {**study.header(command), "validation_iqm": round(best.validation_iqm, 4), "steps": best.step}
-        step_map.policy(header).save(args.out / POLICY)
         print(f"policy: {args.out / POLICY}")
     else:
         print("test tasks: {0.iqm:.3f} [{0.low:.3f}, {0.high:.3f}]".format(test_row(study, [step_map])))

@@ -30,7 +30,7 @@ from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
-from metalearn_env.ranges import as_integer, as_range, log_uniform_integer
+from metalearn_env.ranges import as_integer, as_range, is_number, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.table import run_policy
@@ -40,9 +40,9 @@ from metalearn_env.splits import task_generator
 Trained = StepMap | FeedbackMap
 KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
-THROUGH = ("all", "steps")
+THROUGH = ("all", "steps", "evolution")
 OBJECTIVES = ("gap", "score")
-OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "tables")
+OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables")
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -77,9 +77,12 @@ class Args:
     width: int = 64
     """hidden units of a static map, or of each of the two layers of feedback"""
     through: str = "all"
-    """what the gradient of feedback flows through: all, or steps, which takes what is observed as given"""
+    """what the gradient of feedback flows through: all; steps, which takes what is observed as given; or evolution,
+    which estimates it from runs of perturbed weights"""
+    sigma: float = 0.03
+    """of the perturbations of an evolution"""
     objective: str = "gap"
-    """of feedback through steps: gap, the log gap at the end, or score, see agents/worth.py"""
+    """of feedback through steps or evolution: gap, the log gap at the end, or score, see agents/worth.py"""
     tables: int = 0
     """cells of tabular learners in use, beside at each step of feedback through steps, see agents/cells.py"""
     pool: int = 1024
@@ -113,11 +116,11 @@ class Study:
         if args.kind != "static" and args.strategy != "dynamic":
             raise ValueError(f"{args.kind} is dynamic, not {args.strategy}")
         if args.kind != "feedback" and (args.init is not None or args.through != "all"):
-            raise ValueError(f"only feedback is trained on from a policy, or through steps alone, not {args.kind}")
-        if args.objective != "gap" and args.through != "steps":
-            raise ValueError(
-                f"the objective {args.objective} is for feedback through steps, not through {args.through}"
-            )
+            raise ValueError(f"only feedback is trained on from a policy, or not through all, not {args.kind}")
+        if args.objective != "gap" and args.through == "all":
+            raise ValueError(f"the objective {args.objective} is for feedback through steps or evolution, not all")
+        if not (is_number(args.sigma) and args.sigma > 0.0):
+            raise ValueError(f"sigma is a number above 0, not {args.sigma!r}")
         as_integer("tables", args.tables, minimum=0)
         if args.tables and (args.through != "steps" or self.action != "absolute"):
             raise ValueError("tables are for feedback through steps, of absolute actions")
@@ -127,7 +130,8 @@ class Study:
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
         for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
-            check_differentiable(tasks.family)
+            if args.through != "evolution":
+                check_differentiable(tasks.family)
             if args.unit == "1/L" and (args.kind != "open-loop" or not isinstance(tasks.family, LinearRegression)):
                 raise ValueError("the unit 1/L is for open-loop schedules of linear regression")
 
@@ -151,7 +155,7 @@ class Study:
 
     def sets(self, split: str, tasks: int, seed: int = 0, **options: Any) -> list[TaskSet]:
         """Return the tasks of a split, a set for each family."""
-        cache = Cache() if self.args.through == "steps" else None
+        cache = None if self.args.through == "all" else Cache()
         return task_sets(self.args.env, split, tasks, seed, {**self.options, **options}, cache)
 
     @cached_property
@@ -186,7 +190,7 @@ class Study:
         return start.unit if self.args.unit == "task" else 1.0 / largest_eigenvalue(start.task)
 
     def batches_to_follow(self) -> Iterator[Batch]:
-        """Yield training tasks for ever, and what their log gaps are worth, for feedback through steps."""
+        """Yield training tasks for ever, and what their log gaps are worth, for feedback that is not through all."""
         args = self.args
         if args.objective == "score":
             pools = [
@@ -198,14 +202,8 @@ class Study:
 
     def batches(self) -> Iterator[list[Engine]]:
         """Yield new training tasks for ever, those of each family at their start, of one horizon of the range."""
-        rng, sets = task_generator(self.args.seed, "train"), self.sets("train", scoring.LEAST_TASKS)
-        low, high = self._range
-        while True:
-            horizon, batch = int(log_uniform_integer(rng.random(1), low, high)[0]), []
-            for tasks in sets:
-                drawn = tasks.family.complete(tasks.family.sample(rng, self.args.tasks, horizon))
-                batch.append(Engine.start(tasks.family, drawn, horizon))
-            yield batch
+        sets = self.sets("train", scoring.LEAST_TASKS)
+        return starts(sets, self._range, self.args.tasks, task_generator(self.args.seed, "train"))
 
     @cached_property
     def weights(self) -> list[float]:
@@ -276,6 +274,18 @@ class Study:
             yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
 
         return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
+
+
+def starts(
+    sets: Sequence[TaskSet], horizons: tuple[int, int], n: int, rng: np.random.Generator
+) -> Iterator[list[Engine]]:
+    """Yield n new tasks of the family of each set for ever, at their start, of one horizon of a range."""
+    while True:
+        horizon, batch = int(log_uniform_integer(rng.random(1), *horizons)[0]), []
+        for tasks in sets:
+            drawn = tasks.family.complete(tasks.family.sample(rng, n, horizon))
+            batch.append(Engine.start(tasks.family, drawn, horizon))
+        yield batch
 
 
 def begun_from(path: Path) -> str:

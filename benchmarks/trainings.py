@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -36,7 +37,7 @@ class Training:
     def done(self) -> bool:
         """Whether the run is through."""
         if self.module == SCHEDULES:
-            return (self.out / POLICY).exists()
+            return (self.out / RUN).exists() and "wall_seconds" in json.loads((self.out / RUN).read_text())
         return self.reached >= self.steps
 
     @property

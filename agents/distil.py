@@ -1,0 +1,269 @@
+"""One policy for many kinds of tasks: a student learns to take the steps of teachers, each on its own tasks.
+
+    python -m agents.distil runs/agents/*/seed-0/policy.safetensors --env MetaLearn/Mixture-v0 --out runs/mixture
+
+Every teacher is a policy file, which tells the environment that it was trained on. There the student plays, and the
+teacher says at every step what it would have done: policy distillation (Rusu et al. 2015) on the states that the
+student itself leads to (DAgger, Ross et al. 2011); in the first half of the rounds the teachers lead part of the time.
+What is kept is the student of the best score on validation tasks, the mean over the teachers' environments.
+"""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agents.export import versions
+from agents.schedules import check_new
+from agents.slopes import recorded
+from agents.studies import starts
+from agents.training import POLICY, SCORES, mean_score, write_run
+from metalearn_env.actions import ABSOLUTE_DECADES, RELATIVE_DECADES
+from metalearn_env.commandline import run
+from metalearn_env.engine import Engine
+from metalearn_env.observations import feature_names
+from metalearn_env.policy import Policy, load
+from metalearn_env.progress import progress
+from metalearn_env.ranges import as_integer, as_range
+from metalearn_env.scoring import LEAST_TASKS, TaskSet, task_sets
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.table import run_policy
+from metalearn_env.session import HORIZON
+from metalearn_env.splits import task_generator
+
+Floats = NDArray[np.float32]
+LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
+OF_TRAINING = ("rounds", "tasks", "updates", "batch", "memory", "width", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train one policy on what several do."""
+
+    teachers: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """policy files"""
+    out: Path
+    """folder of the run"""
+    env: str = "MetaLearn/Mixture-v0"
+    """id of the environment that the policy is for"""
+    rounds: int = 300
+    """in each of which tasks of every teacher are played"""
+    tasks: int = 32
+    """of each teacher in a round, divided among its families"""
+    updates: int = 30
+    """steps of Adam after a round"""
+    batch: int = 512
+    """decisions of each teacher in an update"""
+    memory: int = 20
+    """rounds whose decisions are learned from"""
+    width: int = 128
+    """units of each of the two hidden layers"""
+    learning_rate: float = 2e-3
+    """of Adam at the start; it falls to 0 as half a cosine"""
+    seed: int = 0
+    """of weights, tasks and draws"""
+    validate_every: int = 30
+    """rounds between scores on validation tasks"""
+    validation_tasks: int = 128
+    """how many of them, of each family of each teacher"""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A policy, and the environment that it was trained on."""
+
+    policy: Policy
+
+    @property
+    def _trained_on(self) -> dict[str, Any]:
+        header: dict[str, Any] = self.policy.header
+        return dict(header.get("trained_on", header))
+
+    def sets(self, split: str, tasks: int) -> list[TaskSet]:
+        """Return tasks of its environment, a set for each family."""
+        return task_sets(self._trained_on["env"], split, tasks, 0, self._trained_on["env_kwargs"], Cache())
+
+    @cached_property
+    def _families(self) -> list[TaskSet]:
+        return self.sets("train", LEAST_TASKS)
+
+    def batches(self, tasks: int, rng: np.random.Generator) -> Iterator[list[Engine]]:
+        """Yield training tasks for ever, at their start, divided among its families."""
+        asked = self._trained_on["env_kwargs"].get("horizon", HORIZON)
+        horizons = as_range("horizon", asked, minimum=1, integer=True)
+        return starts(self._families, horizons, max(1, tasks // len(self._families)), rng)
+
+    def relative(self, observations: Floats) -> Floats:
+        """Return what it would do, (m,), as relative actions, for observations (m, columns)."""
+        action = self.policy(observations)[:, 0]
+        if self.policy.header["action"] == "absolute":
+            level = observations[:, self.policy.header["feature_names"].index("log10_step")]
+            action = (ABSOLUTE_DECADES * action - level) / RELATIVE_DECADES
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was seen, and what the teacher would have done."""
+
+    observations: Floats  # (m, columns)
+    actions: Floats  # (m,)
+
+
+def new_student(history: int, width: int, seed: int) -> nn.Sequential:
+    """Return a perceptron of two hidden layers of tanh units, from flat observations to a relative action."""
+    torch.manual_seed(seed)
+    sizes = (len(feature_names(history)), width, width, 1)
+    first, second, last = (nn.Linear(into, out) for into, out in pairwise(sizes))
+    return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
+
+
+def policy_of(student: nn.Sequential, header: dict[str, Any]) -> Policy:
+    """Return a student as a policy."""
+    arrays = [parameter.detach().numpy().copy() for parameter in student.parameters()]
+    return Policy(tuple(zip(arrays[::2], arrays[1::2], strict=True)), header)
+
+
+class Lessons:
+    """The decisions of the last rounds, for each teacher, and the range of all that was ever seen."""
+
+    def __init__(self, teachers: Sequence[Teacher], args: Args) -> None:
+        rng = task_generator(args.seed, "train")
+        self._teachers, self._rng = teachers, np.random.default_rng(args.seed)
+        self._batches = [teacher.batches(args.tasks, rng) for teacher in teachers]
+        self._kept: list[deque[Decisions]] = [deque(maxlen=args.memory) for _ in teachers]
+        self.observed: NDArray[np.float32] | None = None
+
+    def play(self, student: Policy, led: float) -> None:
+        """Play a round, in which the teacher leads with probability ``led``."""
+        for teacher, batches, kept in zip(self._teachers, self._batches, self._kept, strict=True):
+            leader = teacher.policy if self._rng.random() < led else student
+            kept.append(self._decisions(leader, teacher, next(batches)))
+
+    def drawn(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return n decisions of each teacher: observations and actions."""
+        parts = [self._of(kept[int(self._rng.integers(len(kept)))], n) for kept in self._kept]
+        observations, actions = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return torch.from_numpy(observations), torch.from_numpy(actions)
+
+    def _of(self, decisions: Decisions, n: int) -> tuple[Floats, Floats]:
+        rows = self._rng.integers(len(decisions.actions), size=n)
+        return decisions.observations[rows], decisions.actions[rows]
+
+    def _decisions(self, leader: Policy, teacher: Teacher, batch: Sequence[Engine]) -> Decisions:
+        runs = [recorded(leader, engine) for engine in batch]
+        seen = np.concatenate([run.observations[run.step_size > 0.0] for run in runs]).astype(np.float32)
+        ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
+        before = ends if self.observed is None else self.observed
+        self.observed = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
+        return Decisions(seen, teacher.relative(seen))
+
+
+def main(args: Args) -> None:
+    """Run the training that ``args`` ask for.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be honoured, or a run that is there already; nothing is written.
+        FileNotFoundError: there is no such teacher.
+    """
+    for name in ("rounds", "tasks", "updates", "batch", "memory", "width", "validate_every"):
+        as_integer(name, getattr(args, name), minimum=1)
+    teachers = checked(args.teachers)
+    check_new(args.out)
+    record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
+    record |= {"out": str(args.out), "teachers": [str(path) for path in args.teachers]}
+    write_run(args.out, record)
+    says, best = header(record, teachers), -np.inf
+    for step, student in trained(args, teachers, says):
+        score = mean_score(validation(teachers, args.validation_tasks), partial(run_policy, student))
+        with (args.out / SCORES).open("a", newline="") as file:
+            csv.writer(file).writerow((step, score))
+        if score > best:
+            best, told = score, {**student.header, "validation_iqm": round(score, 4), "steps": step}
+            Policy(student.layers, told).save(args.out / POLICY)
+    write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
+    print(f"best score on validation tasks: {best:.3f}\npolicy: {args.out / POLICY}")
+
+
+def checked(paths: Sequence[Path]) -> list[Teacher]:
+    """Return the teachers.
+
+    Raises:
+        ValueError: none, or one whose actions are no dynamic multiples, or that has another history than the first.
+        FileNotFoundError: there is no such file.
+    """
+    if not paths:
+        raise ValueError("name at least one policy file")
+    teachers = [Teacher(load(path)) for path in paths]
+    history = teachers[0].policy.header["history"]
+    for path, teacher in zip(paths, teachers, strict=True):
+        wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,)}
+        for name, known in wanted.items():
+            if (found := teacher.policy.header[name]) not in known:
+                raise ValueError(f"{path}: a teacher has {name} {' or '.join(map(str, known))}, not {found!r}")
+    return teachers
+
+
+def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> Iterator[tuple[int, Policy]]:
+    """Yield the round and the student whenever it is to be scored."""
+    student, lessons = new_student(says["history"], args.width, args.seed), Lessons(teachers, args)
+    optimizer = torch.optim.Adam(student.parameters(), args.learning_rate)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.rounds * args.updates)
+    for step in progress(range(1, args.rounds + 1), "learning from teachers", show=True):
+        lessons.play(policy_of(student, says), led=1.0 - 2.0 * (step - 1) / args.rounds)
+        for _ in range(args.updates):
+            observations, actions = lessons.drawn(args.batch)
+            optimizer.zero_grad()
+            (student(observations)[:, 0] - actions).square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), LARGEST_GRADIENT)
+            optimizer.step()
+            rate.step()
+        if step % args.validate_every == 0 or step == args.rounds:
+            assert lessons.observed is not None
+            yield step, policy_of(student, {**says, "observed": lessons.observed.tolist()})
+
+
+def validation(teachers: Sequence[Teacher], tasks: int) -> list[TaskSet]:
+    """Return validation tasks of all teachers' environments."""
+    return [task_set for teacher in teachers for task_set in teacher.sets("validation", tasks)]
+
+
+def header(record: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Return what the policy file says of itself."""
+    first = teachers[0].policy.header
+    return {
+        "env": record["env"],
+        "env_kwargs": {},
+        "action": "relative",
+        "strategy": "dynamic",
+        "history": first["history"],
+        "feature_names": list(first["feature_names"]),
+        "algorithm": "policy distillation",
+        "hyperparameters": {name: record[name] for name in OF_TRAINING},
+        "seed": record["seed"],
+        "command": record["command"],
+        "begun_from": "; ".join(teacher.policy.header.get("command", "?") for teacher in teachers),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": versions(),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    arguments = tyro.cli(Args)
+    raise SystemExit(run(lambda: main(arguments)))
