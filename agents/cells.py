@@ -38,11 +38,12 @@ GARNETS: dict[str, Any] = {
     "scale": 0.0,
 }
 GARNETS_KEPT, LEVELS, EPSILON = 256, 8, (0.05, 0.5)  # of training; discounts of a world; random part of actions
-LEARNERS = 16  # in one cell
+LEARNERS, VALIDATED = 16, 8  # in one cell
 SWEEPS, MOST_SWEEPS = (1.5, 400.0), 100  # of a run, in table sizes; and how often the policy is asked, at most
 LONGEST = 24_000  # updates
 REACHED = 10  # states, at least: there are grids whose traps leave no way
 NEAR = 0.1
+WEIGHT = 0.3  # of the worth of tables, beside that of tasks
 DEFAULT = 0.1  # the constant step that libraries and textbooks take
 VALIDATION_SEED, VALIDATION_SWEEPS = 1, (2.5, 10.0, 40.0, 160.0)
 
@@ -67,14 +68,15 @@ def drawn(rng: np.random.Generator, count: int, split: str = "train") -> list[Ce
 
 
 def followed(step_map: FeedbackMap, cells: Sequence[Cell], seed: int) -> float:
-    """Add to the gradient of a map's weights that of the mean worth of the runs of cells; return the mean."""
+    """Add to the gradient of a map's weights `WEIGHT` times that of the mean worth of the runs of cells; return it."""
     policy = step_map.policy(step_map.interface())
     runs = run(cells, lambda cell: Asked(policy, cell), seed, slopes=True)
     values, weights = zip(*(worth(one.log_gap) for one in runs), strict=True)
     longest = max(len(one.slopes) for one in runs)
     learners = sum(len(value) for value in values)
     together = np.concatenate([_padded(one.slopes, longest) for one in runs], axis=1)
-    found = shortened(np.where(np.isfinite(together).all(axis=0), together, 0.0)) * np.concatenate(weights) / learners
+    found = shortened(np.where(np.isfinite(together).all(axis=0), together, 0.0)) * np.concatenate(weights)
+    found *= WEIGHT / learners
     taken = np.concatenate([_padded(one.step_size, longest) for one in runs], axis=1)
     found[(taken >= 1.0) & (found < 0.0)] = 0.0  # a larger step than the largest is not taken
     seen = np.concatenate([_padded(one.observations, longest) for one in runs], axis=1)
@@ -118,7 +120,7 @@ def validation() -> list[Cell]:
                 world = _world("validation", kind, index, (index + place) % LEVELS)._replace(epsilon=0.1)
                 horizon = round(sweeps * world.entries)
                 if world.real.any(axis=1).sum() >= REACHED and horizon <= LONGEST:
-                    cells.append(Cell(world, LEARNERS, horizon, MOST_SWEEPS))
+                    cells.append(Cell(world, VALIDATED, horizon, MOST_SWEEPS))
     return cells
 
 

@@ -56,8 +56,8 @@ class World(NamedTuple):
 
     @property
     def descriptor(self) -> Array:
-        sizes = (np.array([size]) for size in self.real.shape)
-        return describe(*sizes, np.array([self.discount]), np.array([self.epsilon]), synchronous=False)[0]
+        states, actions = (np.array([size]) for size in self.real.shape)
+        return describe(states, actions, np.array([self.discount]), np.array([self.epsilon]), synchronous=False)[0]
 
     def distance(self, table: Array) -> Array:
         """Return half the mean squared distance to Q*, (...,), of tables (..., S, A)."""
@@ -141,11 +141,11 @@ class Asked:
         self._begun = np.zeros(m, np.bool_)
         self._before = np.zeros((m, cell.world.entries))
         self._anew(np.arange(m), cell.decisions)
-        self.observations: list[Array] = []
+        self.observations: list[NDArray[Any]] = []
         self.steps: list[Array] = []
         self._decide()
 
-    def swept(self, means: Array, met: Array) -> None:
+    def swept(self, means: Array, met: NDArray[np.bool_]) -> None:
         """Take in the mean errors of a sweep, (m, entries), of those entries that were met, and decide."""
         learners, count = self._learners, np.maximum(met.sum(axis=1), 1)
         squared = np.vecdot(means, means) / count
@@ -195,10 +195,10 @@ class Constant:
     """A step size for each of m learners, for the whole run, in the place of a policy."""
 
     def __init__(self, step_size: Array) -> None:
-        self.observations: list[Array] = []
+        self.observations: list[NDArray[Any]] = []
         self.steps = [step_size]
 
-    def swept(self, means: Array, met: Array) -> None:
+    def swept(self, means: Array, met: NDArray[np.bool_]) -> None:
         self.steps.append(self.steps[-1])
 
 
@@ -239,7 +239,8 @@ class Stretch(NamedTuple):
 
     @classmethod
     def of(cls, count: int, m: int) -> Stretch:
-        return cls(*np.zeros((2, count, m), np.int64), np.zeros((count, m)), np.zeros((count, m), np.bool_))
+        entry, best_next = np.zeros((2, count, m), np.int64)
+        return cls(entry, best_next, np.zeros((count, m)), np.zeros((count, m), np.bool_))
 
 
 class _Draws(NamedTuple):
@@ -254,8 +255,9 @@ class _Draws(NamedTuple):
 
     @classmethod
     def of(cls, rng: np.random.Generator, m: int, actions: int) -> _Draws:
-        uniform, noise = rng.random((4, BLOCK, m)), rng.standard_normal((BLOCK, m))
-        return cls(*uniform, noise, 1.0 - rng.random((BLOCK, m, actions)))
+        wander, action, branch, restart = rng.random((4, BLOCK, m))
+        noise = rng.standard_normal((BLOCK, m))
+        return cls(wander, action, branch, restart, noise, 1.0 - rng.random((BLOCK, m, actions)))
 
     def part(self, start: int, stop: int) -> _Draws:
         return _Draws(*(array[start:stop] for array in self))

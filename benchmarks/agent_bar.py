@@ -24,7 +24,7 @@ from metalearn_env.scoring.contenders import contender
 from metalearn_env.scoring.measures import final_gaps
 from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
 
-NAME, TASKS = "q-learning", 1200
+NAME, TASKS = "q-learning", 600
 RULES = ("wainwright", "speedy-q", "bakf", "hypergradient", "tuned-constant", "tuned-decay")
 
 TEXT = f"""### As the bar was measured

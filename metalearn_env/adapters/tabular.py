@@ -59,7 +59,7 @@ class LearnedAlpha:
         self,
         num_states: int,
         num_actions: int,
-        policy: Policy | str | Path = "q-learning",
+        policy: Policy | str | Path = "q-learning-wide",
         *,
         horizon: int,
         discount: float,
@@ -82,6 +82,7 @@ class LearnedAlpha:
         self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
         known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=False)
         self._descriptor, self._most = known[0].tolist(), most
+        self._taken: float | None  # the step that was taken, where another was chosen
         self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
         self.t = 0
         self._stepper = self._begun(horizon)
@@ -127,9 +128,7 @@ class LearnedAlpha:
 
     def _take(self, chosen: float) -> None:
         self._alpha = min(chosen, self._most)
-        self._taken = (
-            None if self._alpha == chosen else self._alpha
-        )  # the step that was taken, where another was chosen
+        self._taken = None if self._alpha == chosen else self._alpha
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
@@ -169,7 +168,7 @@ class QLearner:
         self,
         num_states: int,
         num_actions: int,
-        policy: Policy | str | Path = "q-learning",
+        policy: Policy | str | Path = "q-learning-wide",
         *,
         horizon: int,
         discount: float,
