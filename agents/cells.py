@@ -4,7 +4,7 @@ Runs are from much too short to cover the table to long ones. What a run is wort
 
     -log(.1 - log gap)       below 0, and from there on as steep as at 0
 
-so that a hundredth part of a hopeless task counts as much as a decade of an easy one, and ending above the start counts
+so that a tenth on a hopeless task counts as much as a decade on an easy one, and ending above the start counts
 heavily.
 """
 
@@ -78,7 +78,8 @@ def followed(step_map: FeedbackMap, cells: Sequence[Cell], seed: int) -> float:
     found = shortened(np.where(np.isfinite(together).all(axis=0), together, 0.0)) * np.concatenate(weights)
     found *= WEIGHT / learners
     taken = np.concatenate([_padded(one.step_size, longest) for one in runs], axis=1)
-    found[(taken >= 1.0) & (found < 0.0)] = 0.0  # a larger step than the largest is not taken
+    most = np.concatenate([np.full(cell.learners, cell.most) for cell in cells])
+    found[(taken >= most) & (found < 0.0)] = 0.0  # a larger step than the largest is not taken
     seen = np.concatenate([_padded(one.observations, longest) for one in runs], axis=1)
     rows = np.concatenate([_padded(np.ones(one.slopes.shape), longest) for one in runs], axis=1).astype(np.bool_)
     observations = torch.from_numpy(seen[rows].astype(np.float64))

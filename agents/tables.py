@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
+from metalearn_env.adapters.tabular import largest_step
 from metalearn_env.decision_process import DecisionProcess
 from metalearn_env.engine import PER_LEARNER, Learners
 from metalearn_env.family import TINY, Array
@@ -115,6 +116,11 @@ class Cell:
         return max(self.world.entries, math.ceil(self.horizon / self.most_sweeps))
 
     @cached_property
+    def most(self) -> float:
+        """The largest step size."""
+        return largest_step(self.world.entries, self.horizon)
+
+    @cached_property
     def decisions(self) -> int:
         return math.ceil(self.horizon / self.sweep)
 
@@ -131,9 +137,9 @@ class Decided(NamedTuple):
 class Asked:
     """A policy at m learners of one world, which is asked once a sweep, as `LearnedAlpha` asks it."""
 
-    def __init__(self, policy: Policy, cell: Cell, most: float = 1.0) -> None:
+    def __init__(self, policy: Policy, cell: Cell) -> None:
         m = cell.learners
-        self._policy, self._cell, self._most = policy, cell, most
+        self._policy, self._cell, self._most = policy, cell, cell.most
         self._actions = ActionMap(m, policy.header["action"], policy.header["strategy"])
         self._observer = Observer(m, policy.header["history"])
         self._learners = _learners(m)

@@ -105,6 +105,11 @@ def test_there_are_no_more_decisions_than_in_training() -> None:
         asked[100](1.0, 3, 0)
 
 
+def test_short_runs_take_small_steps() -> None:
+    sizes = [LearnedAlpha(5, 2, tame(0.3), horizon=horizon, discount=0.9)(1.0, 0, 0) for horizon in (20, 50, 100, 400)]
+    assert sizes == pytest.approx([0.2, 0.5, 1.0, 1.0])
+
+
 def test_a_learner_makes_the_errors_of_the_family() -> None:
     family = QLearning(sampling="trajectory", mdp="FrozenLake-v1", discount=0.9, epsilon=0.2, noise=0.1, scale=0)
     task, states = draw_tasks(family, seed=5, n=1, horizon=HORIZON), family._law.num_states
@@ -148,7 +153,7 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
 @pytest.mark.parametrize("sweep", [1, 3])
 def test_what_is_saved_goes_on_bit_for_bit(sweep: int) -> None:
     def made() -> LearnedAlpha:
-        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep)
+        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep, most=1.0)
 
     whole, first, second = made(), made(), made()
     errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]

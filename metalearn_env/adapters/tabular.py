@@ -42,7 +42,8 @@ class LearnedAlpha:
         discount: in [0, 1).
         epsilon: part of the actions that are random.
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
-            the step that was taken.
+            the step that was taken. None: 1, and in short runs a tenth of how often the table could be covered, see
+            `largest_step`.
         sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
             there are no more decisions than in the longest run that the policy met in training. The run begins with
             the first sweep that has an error: what comes before changes nothing.
@@ -64,7 +65,7 @@ class LearnedAlpha:
         horizon: int,
         discount: float,
         epsilon: float = 0.1,
-        most: float = 1.0,
+        most: float | None = None,
         sweep: int | None = None,
     ) -> None:
         horizon = as_integer("horizon", horizon, minimum=1)
@@ -74,6 +75,7 @@ class LearnedAlpha:
             raise ValueError(f"discount is in [0, 1), not {discount!r}")
         if not is_number(epsilon) or not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon is in [0, 1], not {epsilon!r}")
+        most = largest_step(num_states * num_actions, horizon) if most is None else most
         if not most > 0.0:
             raise ValueError(f"most is above 0, not {most!r}")
         self._policy, self._actions = as_policy(policy), num_actions
@@ -173,7 +175,7 @@ class QLearner:
         horizon: int,
         discount: float,
         epsilon: float = 0.1,
-        most: float = 1.0,
+        most: float | None = None,
         sweep: int | None = None,
         seed: int | None = None,
     ) -> None:
@@ -209,6 +211,15 @@ class QLearner:
         if number >= most:
             raise ValueError(f"{name} is below {most}, not {number}")
         return number
+
+
+def largest_step(entries: int, horizon: int) -> float:
+    """Return how large steps are at most in a run of so many updates of a table: a tenth of its sweeps, and up to 1.
+
+    What a run that is too short to cover the table meets first is not what the table is to tell in the end: a goal that
+    is far has not been found, and costs have.
+    """
+    return min(1.0, 0.1 * horizon / entries)
 
 
 def longest_horizon(policy: Policy) -> float:
