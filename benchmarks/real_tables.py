@@ -78,7 +78,7 @@ class Tables(Problem):
     told: str
     env_id: str
     horizon: int
-    policy: str = "q-learning-wide"
+    policy: str = "q-learning"
     default: str = DEFAULT
 
     counted: ClassVar[str] = "transitions"

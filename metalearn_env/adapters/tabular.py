@@ -29,6 +29,7 @@ from metalearn_env.processes import describe
 from metalearn_env.ranges import as_integer, is_number
 from metalearn_env.stepper import Stepper
 
+FULL = 20.0  # sweeps of a run whose steps may be 1
 _MET = ("sums", "counts", "before")
 
 
@@ -42,8 +43,7 @@ class LearnedAlpha:
         discount: in [0, 1).
         epsilon: part of the actions that are random.
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
-            the step that was taken. None: 1, and in short runs a tenth of how often the table could be covered, see
-            `largest_step`.
+            the step that was taken. None: 1, and less in runs that are short for their table, see `largest_step`.
         sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
             there are no more decisions than in the longest run that the policy met in training. The run begins with
             the first sweep that has an error: what comes before changes nothing.
@@ -60,7 +60,7 @@ class LearnedAlpha:
         self,
         num_states: int,
         num_actions: int,
-        policy: Policy | str | Path = "q-learning-wide",
+        policy: Policy | str | Path = "q-learning",
         *,
         horizon: int,
         discount: float,
@@ -170,7 +170,7 @@ class QLearner:
         self,
         num_states: int,
         num_actions: int,
-        policy: Policy | str | Path = "q-learning-wide",
+        policy: Policy | str | Path = "q-learning",
         *,
         horizon: int,
         discount: float,
@@ -214,12 +214,12 @@ class QLearner:
 
 
 def largest_step(entries: int, horizon: int) -> float:
-    """Return how large steps are at most in a run of so many updates of a table: a tenth of its sweeps, and up to 1.
+    """Return how large steps are at most in a run of so many updates of a table: a twentieth of its sweeps, up to 1.
 
     What a run that is too short to cover the table meets first is not what the table is to tell in the end: a goal that
     is far has not been found, and costs have.
     """
-    return min(1.0, 0.1 * horizon / entries)
+    return min(1.0, horizon / (FULL * entries))
 
 
 def longest_horizon(policy: Policy) -> float:
