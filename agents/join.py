@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from agents import cells
 from agents.export import versions
 from agents.studies import begun_from
 from agents.training import POLICY, mean_score, write_run
@@ -73,10 +74,11 @@ def main(args: Args) -> None:
         "versions": versions(),
         "validation_iqm": round(mean_score(sets, lambda tasks: run_policy(policy, tasks)), 4),
         "steps": 0,
+        "tables": {name: round(value, 4) for name, value in cells.judged(policy)._asdict().items()},
     }
     write_run(args.out, {"validation_tasks": args.validation_tasks, "command": header["command"]})
     Policy(policy.layers, header).save(args.out / POLICY)
-    print(f"score on validation tasks: {header['validation_iqm']}; policy: {args.out / POLICY}")
+    print(f"validation tasks: {header['validation_iqm']}, tables: {header['tables']}; policy: {args.out / POLICY}")
 
 
 def joined(below: Policy, above: Policy, on: str) -> Policy:

@@ -15,7 +15,7 @@ pytest.importorskip("agents")
 
 from test_policy import untrained
 
-from agents import join
+from agents import cells, join
 from agents.feedback import FeedbackMap
 from agents.training import POLICY
 from metalearn_env.policy import Policy, load
@@ -46,11 +46,15 @@ def test_what_cannot_be_joined_is_refused() -> None:
         join.joined(made(1, 8), untrained("relative", history=2), "descriptor_3")
 
 
-def test_the_command_writes_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "judged", lambda policy: cells.Judged(0.5, 0.02, 0.01))
     files = [tmp_path / f"{seed}.safetensors" for seed in (1, 2)]
     for seed, file in zip((1, 2), files, strict=True):
         made(seed, 4).save(file)
     join.main(join.Args(*files, tmp_path / "both", validation_tasks=16))
     header = load(tmp_path / "both" / POLICY).header
     assert header["seed"] == 2
+    assert header["tables"] == {"score": 0.5, "risen": 0.02, "worse": 0.01}
     assert f"{header['validation_iqm']}" in capsys.readouterr().out
