@@ -104,7 +104,7 @@ class FeedbackMap(torch.nn.Module):
         Returns:
             The values.
         """
-        run = recorded(self.policy(_interface(self)), start)
+        run = recorded(self.policy(self.interface()), start)
         value, slope = worth(run.log_gap)
         found = shortened(slopes(start, run)) * slope / len(slope)
         if self.action == "relative":
@@ -113,10 +113,21 @@ class FeedbackMap(torch.nn.Module):
         self.log_factor(seen).backward(torch.from_numpy(found.ravel()))
         return value
 
+    def interface(self) -> dict[str, Any]:
+        """Return what a driver has to know of the map as a policy."""
+        return {
+            "action": self.action,
+            "strategy": "dynamic",
+            "history": self.history,
+            "feature_names": feature_names(self.history),
+            "activation": "tanh",
+            "output": "clip",
+        }
+
     def evolve(self, start: Engine, worth: Worth, sigma: float, rng: np.random.Generator) -> None:
         """Add an estimate of the gradient of the mean worth of final log gaps, see `agents.evolution.evolved`."""
         layers = [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in self._layers()]
-        found = evolved(layers, _interface(self), start, worth, sigma, rng)
+        found = evolved(layers, self.interface(), start, worth, sigma, rng)
         for parameters, slopes_of in zip((self.weights, self.biases), zip(*found, strict=True), strict=True):
             for parameter, slope in zip(parameters, slopes_of, strict=True):
                 added = torch.from_numpy(slope.astype(np.float64))
@@ -131,19 +142,6 @@ class FeedbackMap(torch.nn.Module):
             (weight.detach().numpy().copy(), bias.detach().numpy().copy())
             for weight, bias in zip(self.weights, self.biases, strict=True)
         ]
-
-
-def _interface(step_map: FeedbackMap) -> dict[str, Any]:
-    """Return what a driver has to know of a policy."""
-    names = feature_names(step_map.history)
-    return {
-        "action": step_map.action,
-        "strategy": "dynamic",
-        "history": step_map.history,
-        "feature_names": names,
-        "activation": "tanh",
-        "output": "clip",
-    }
 
 
 class _View:

@@ -2,7 +2,10 @@
 
 Garnets never end, and lead from anywhere to anywhere; what people learn in is more often a grid with a goal and traps.
 Half of these have a reward at the goal alone, as a frozen lake has, and half have costs: of each step, and larger ones
-of traps, which lead back to the start. Half are slippery. Worlds of "validation" are other ones than those of "train".
+of traps, which lead back to the start. Half are slippery. A "LargeGrid" has longer sides. An "Errand" is a grid with
+walls on which something is to be done at one place and then at another, which each episode names anew: it has many
+states, costs at each step, and a penalty for doing anything anywhere else. Worlds of "validation" are other ones than
+those of "train".
 """
 
 from __future__ import annotations
@@ -13,30 +16,29 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-WORLDS = {"train": 12, "validation": 6}
+WORLDS = {"train": 24, "validation": 12}  # of each kind
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows, columns
 TRAPS = 0.2  # part of the cells
+WALLS = 0.2  # part of the sides between cells
+
+Outcome = tuple[float, int, float, bool]  # as in `metalearn_env.decision_process`
 
 
-class Grid(gym.Env[Any, Any]):
-    """A grid world that lists its outcomes, ``P[state][action]``, as Gymnasium's toy texts do.
+class World(gym.Env[Any, Any]):
+    """A world that lists its outcomes, ``P[state][action]``, as Gymnasium's toy texts do."""
 
-    Args:
-        split: "train" or "validation".
-        index: which world.
-    """
+    P: dict[int, dict[int, list[Outcome]]]
+    initial_state_distrib: np.ndarray
 
-    def __init__(self, split: str, index: int) -> None:
-        rng = np.random.default_rng([[*WORLDS].index(split), index])
-        self.shape = (int(rng.integers(3, 8)), int(rng.integers(3, 8)))
-        self._slip, self._costly = 0.0 if index % 2 else float(rng.uniform(0.1, 0.33)), index % 4 >= 2
-        self._penalty = -float(np.exp(rng.uniform(np.log(5.0), np.log(100.0))))
-        states = self.shape[0] * self.shape[1]
-        self._traps = rng.random(states) < TRAPS
-        self._traps[[0, states - 1]] = False
-        self.observation_space, self.action_space = spaces.Discrete(states), spaces.Discrete(len(MOVES))
-        self.initial_state_distrib = np.eye(states)[0] if self._costly else np.full(states, 1.0 / states)
-        self.P = {state: {action: self._outcomes(state, action) for action in range(4)} for state in range(states)}
+    def _set_up(self, states: int, actions: int, start: np.ndarray) -> None:
+        self.observation_space, self.action_space = spaces.Discrete(states), spaces.Discrete(actions)
+        self.initial_state_distrib = start
+        self.P = {
+            state: {action: self._outcomes(state, action) for action in range(actions)} for state in range(states)
+        }
+
+    def _outcomes(self, state: int, action: int) -> list[Outcome]:
+        raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
         """Begin an episode."""
@@ -51,7 +53,27 @@ class Grid(gym.Env[Any, Any]):
         _, self._state, reward, ends = outcomes[chosen]
         return self._state, reward, ends, False, {}
 
-    def _outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+
+class Grid(World):
+    """A grid with a goal and traps.
+
+    Args:
+        split: "train" or "validation".
+        index: which world.
+        sides: the shortest and the longest.
+    """
+
+    def __init__(self, split: str, index: int, sides: tuple[int, int] = (3, 7)) -> None:
+        rng = np.random.default_rng([[*WORLDS].index(split), index])
+        self.shape = (int(rng.integers(sides[0], sides[1] + 1)), int(rng.integers(sides[0], sides[1] + 1)))
+        self._slip, self._costly = 0.0 if index % 2 else float(rng.uniform(0.1, 0.33)), index % 4 >= 2
+        self._penalty = -float(np.exp(rng.uniform(np.log(5.0), np.log(100.0))))
+        states = self.shape[0] * self.shape[1]
+        self._traps = rng.random(states) < TRAPS
+        self._traps[[0, states - 1]] = False
+        self._set_up(states, len(MOVES), np.eye(states)[0] if self._costly else np.full(states, 1.0 / states))
+
+    def _outcomes(self, state: int, action: int) -> list[Outcome]:
         turns = ((action, 1.0 - 2.0 * self._slip), (action - 1, self._slip), (action + 1, self._slip))
         return [(part, *self._moved(state, turn % 4)) for turn, part in turns if part > 0.0]
 
@@ -69,13 +91,67 @@ class Grid(gym.Env[Any, Any]):
         return (0 if trap else onto), self._penalty if trap else -1.0, goal
 
 
-def grid_id(split: str, index: int) -> str:
+class Errand(World):
+    """A grid with walls, where something is to be done at one place and then at another.
+
+    A state is a cell, whether the first half is done, and which of some places the second half is for. Both halves take
+    the same action, or each has its own.
+
+    Args:
+        split: "train" or "validation".
+        index: which world.
+    """
+
+    def __init__(self, split: str, index: int) -> None:
+        rng = np.random.default_rng([[*WORLDS].index(split), index, 1])
+        rows, columns = (int(side) for side in rng.integers(3, 8, 2))
+        self._size, self._walls = (rows, columns), rng.random((rows, columns, 2)) < WALLS  # to the right, below
+        self._cells, places = rows * columns, int(rng.integers(1, 5))
+        self._first, *self._second = (int(cell) for cell in rng.permutation(self._cells)[: places + 1])
+        self._penalty, self._reward = -float(rng.uniform(2.0, 20.0)), float(rng.uniform(0.0, 40.0))
+        self._acts = int(rng.integers(1, 3))
+        states = 2 * places * self._cells
+        start = np.zeros(states)
+        start[: places * self._cells] = 1.0 / (places * self._cells)
+        self._set_up(states, len(MOVES) + self._acts, start)
+
+    def _outcomes(self, state: int, action: int) -> list[Outcome]:
+        (done, place), cell = divmod(state // self._cells, len(self._second)), state % self._cells
+        if action < len(MOVES):
+            return [(1.0, state - cell + self._beside(cell, MOVES[action]), -1.0, False)]
+        right = action - len(MOVES) == done * (self._acts - 1)
+        if right and done and cell == self._second[place]:
+            return [(1.0, state, self._reward, True)]
+        if right and not done and cell == self._first:
+            return [(1.0, state + len(self._second) * self._cells, -1.0, False)]
+        return [(1.0, state, self._penalty, False)]
+
+    def _beside(self, cell: int, move: tuple[int, int]) -> int:
+        """Return the cell that a move leads to: the same one where there is a wall."""
+        (row, column), (down, right) = divmod(cell, self._size[1]), move
+        if not (0 <= row + down < self._size[0] and 0 <= column + right < self._size[1]):
+            return cell
+        if self._walls[min(row, row + down), min(column, column + right), int(down != 0)]:
+            return cell
+        return cell + down * self._size[1] + right
+
+
+def grid_id(split: str, index: int, kind: str = "Grid") -> str:
     """Return the id of a world, for ``mdp``."""
-    return f"agents.grids:Grid-{split}-{index}-v0"
+    return f"agents.grids:{kind}-{split}-{index}-v0"
 
 
-for _split, _worlds in WORLDS.items():
-    for _index in range(_worlds):
-        _id = grid_id(_split, _index).partition(":")[2]
-        if _id not in gym.registry:
-            gym.register(_id, entry_point="agents.grids:Grid", kwargs={"split": _split, "index": _index})
+#: kind -> the class, and its options
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Grid": ("Grid", {}),
+    "LargeGrid": ("Grid", {"sides": (7, 15)}),
+    "Errand": ("Errand", {}),
+}
+
+for _kind, (_entry_point, _kwargs) in KINDS.items():
+    for _split, _worlds in WORLDS.items():
+        for _index in range(_worlds):
+            _id = grid_id(_split, _index, _kind).partition(":")[2]
+            if _id not in gym.registry:
+                _own = {"split": _split, "index": _index, **_kwargs}
+                gym.register(_id, entry_point=f"agents.grids:{_entry_point}", kwargs=_own)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import cells
 from agents.export import versions
 from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
+from agents.training import mean_score
 from agents.worth import Batch, of_gaps, scored_batches
 from metalearn_env import scoring
 from metalearn_env.actions import Strategy
@@ -40,7 +43,7 @@ KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
 THROUGH = ("all", "steps", "evolution")
 OBJECTIVES = ("gap", "score")
-OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma")
+OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables", "average")
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -69,9 +72,11 @@ class Args:
     seed: int = 0
     """of weights, tasks and draws"""
     tasks: int = 64
-    """new training tasks at each step, of each family"""
+    """new training tasks at each step, of each family; 0: tables alone"""
     learning_rate: float = 0.05
     """of the table at the start, of the network a tenth of it; it falls to 0 as half a cosine"""
+    average: float = 0.0
+    """part of the mean of earlier iterates that is kept at each step: what is scored is the mean; 0: the iterates"""
     width: int = 64
     """hidden units of a static map, or of each of the two layers of feedback"""
     through: str = "all"
@@ -81,6 +86,8 @@ class Args:
     """of the perturbations of an evolution"""
     objective: str = "gap"
     """of feedback through steps or evolution: gap, the log gap at the end, or score, see agents/worth.py"""
+    tables: int = 0
+    """cells of tabular learners in use, beside at each step of feedback through steps, see agents/cells.py"""
     pool: int = 1024
     """training tasks of each family and horizon whose scores are known, for the objective score"""
     validate_every: int = 100
@@ -104,7 +111,7 @@ class Study:
     def __post_init__(self) -> None:
         args = self.args
         for name in ("steps", "tasks", "width", "validate_every", "pool"):
-            as_integer(name, getattr(args, name), minimum=1)
+            as_integer(name, getattr(args, name), minimum=0 if name == "tasks" and args.tables else 1)
         of_strings = {"kind": KINDS, "strategy": get_args(Strategy), "unit": UNITS, "through": THROUGH}
         for name, known in (*of_strings.items(), ("objective", OBJECTIVES)):
             if getattr(args, name) not in known:
@@ -117,6 +124,11 @@ class Study:
             raise ValueError(f"the objective {args.objective} is for feedback through steps or evolution, not all")
         if not (is_number(args.sigma) and args.sigma > 0.0):
             raise ValueError(f"sigma is a number above 0, not {args.sigma!r}")
+        if not (is_number(args.average) and 0.0 <= args.average < 1.0):
+            raise ValueError(f"average is in [0, 1), not {args.average!r}")
+        as_integer("tables", args.tables, minimum=0)
+        if args.tables and (args.through != "steps" or self.action != "absolute"):
+            raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
             trainable(args.init, self.history, self.action)
         for name, value in (("action", self.action), ("strategy", args.strategy)):
@@ -156,6 +168,13 @@ class Study:
         of_horizons = [{"horizon": horizon} for horizon in self.horizons] if self.args.objective == "score" else [{}]
         return [tasks for of in of_horizons for tasks in self.sets("validation", self.args.validation_tasks, **of)]
 
+    def score(self, step_map: Trained) -> float:
+        """Return the mean score on validation tasks, and more on validation tables, if tables are trained on."""
+        found = mean_score(self.validation, lambda tasks: self.reach(step_map, tasks)) if self.args.tasks else 0.0
+        if self.args.tables and isinstance(step_map, FeedbackMap):
+            found += cells.judged(step_map.policy(step_map.interface())).score
+        return found
+
     @property
     def horizon(self) -> int:
         """The inner steps of an episode, the most there are."""
@@ -178,6 +197,8 @@ class Study:
     def batches_to_follow(self) -> Iterator[Batch]:
         """Yield training tasks for ever, and what their log gaps are worth, for feedback that is not through all."""
         args = self.args
+        if not args.tasks:
+            return repeat(())
         if args.objective == "score":
             pools = [
                 self.sets("train", args.pool, FIRST_POOL + args.seed, horizon=horizon) for horizon in self.horizons

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agents.training import RUN
+from benchmarks import agent_bar
 from benchmarks.agent_merge import ONE_FOR_ALL
 from benchmarks.agent_settings import DEFAULTS, ISOTROPIC, SETTINGS, SPECIALISTS, Setting
 from benchmarks.agent_tables import Trained, bar_table, known_answer, mixture_table, sceptic
@@ -74,6 +75,8 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
     yield from ("# What a sceptic asks for", "", SCEPTIC)
     for one in trained:
         yield from ("", *sceptic(one))
+        if one.setting.name == agent_bar.NAME:
+            yield from ("", *agent_bar.as_measured(one))
     yield from ("", "# How they were trained", "", *_commands(trained))
 
 

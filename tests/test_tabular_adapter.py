@@ -31,7 +31,7 @@ def tame(shift: float = -0.1) -> Policy:
 
 def describe_table(states: int, actions: int, discount: float, epsilon: float) -> list[float]:
     values = (np.array([value]) for value in (states, actions, discount, epsilon))
-    found: list[float] = describe(*values, synchronous=True)[0].tolist()
+    found: list[float] = describe(*values, synchronous=False)[0].tolist()
     return found
 
 
@@ -70,17 +70,21 @@ def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
 
 
 def test_a_step_size_is_held_for_a_sweep() -> None:
-    """The policy is shown the mean errors of the entries that a sweep has met."""
-    alpha, stepper = (
-        LearnedAlpha(3, 2, tame(), horizon=32, discount=0.9, sweep=4, most=math.inf),
-        Stepper(tame(), unit=1.0, horizon=6, kind="reinforcement", descriptor=describe_table(3, 2, 0.9, 0.1)),
-    )
+    """The policy is shown the mean errors of the entries that a sweep has met; a run begins with the first errors."""
+
+    def stepper(horizon: int) -> Stepper:
+        known = describe_table(3, 2, 0.9, 0.1)
+        return Stepper(tame(), unit=1.0, horizon=horizon, kind="reinforcement", descriptor=known)
+
+    alpha, begun = LearnedAlpha(3, 2, tame(), horizon=32, discount=0.9, sweep=4, most=math.inf), stepper(7)
     errors = [(0.0, 0, 0)] * 4 + [(1.0, 0, 1), (3.0, 0, 1), (0.0, 2, 0), (-1.0, 1, 1)]
     errors += [(0.5, 0, 1), (0.5, 0, 1), (0.2, 2, 1), (0.2, 2, 1)]
     found = [alpha(*error) for error in errors]
-    first = stepper.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
-    second = stepper.observe(0.5 * 0.29 / 2.0, 0.29 / 2.0, 0.5 * 2.0 / 2.0)
-    assert found == pytest.approx([1.0] * 7 + [first] * 4 + [second], rel=1e-12)
+    before, first = stepper(8).observe(1.0, 1.0), begun.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
+    second = begun.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
+    third = begun.observe(0.5 * 0.29 / 2.0, 0.29 / 2.0, 0.5 * 2.0 / 2.0)
+    assert found == pytest.approx([before] * 3 + [first] * 4 + [second] * 4 + [third], rel=1e-12)
+    assert len({before, first, second, third}) == 4
     assert alpha.t == 12
 
 
@@ -99,6 +103,11 @@ def test_there_are_no_more_decisions_than_in_training() -> None:
         LearnedAlpha(policy=known, horizon=10, sweep=0, **table)
     with pytest.raises(ValueError, match=r"no entry \(3, 0\)"):
         asked[100](1.0, 3, 0)
+
+
+def test_short_runs_take_small_steps() -> None:
+    sizes = [LearnedAlpha(5, 2, tame(0.3), horizon=horizon, discount=0.9)(1.0, 0, 0) for horizon in (20, 100, 200, 400)]
+    assert sizes == pytest.approx([0.1, 0.5, 1.0, 1.0])
 
 
 def test_a_learner_makes_the_errors_of_the_family() -> None:
@@ -144,7 +153,7 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
 @pytest.mark.parametrize("sweep", [1, 3])
 def test_what_is_saved_goes_on_bit_for_bit(sweep: int) -> None:
     def made() -> LearnedAlpha:
-        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep)
+        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep, most=1.0)
 
     whole, first, second = made(), made(), made()
     errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]

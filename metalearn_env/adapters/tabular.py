@@ -5,8 +5,8 @@
 
 A single error says little. As many updates as the table has entries, a *sweep*, do about what a synchronous step of
 `MetaLearn/QLearning-v0` does, and so the policy is asked once a sweep, for the mean errors of the entries that it met,
-and alpha is held through the next. With ``sweep=1`` it is asked at each update, and is shown what trajectories of the
-environment show, by the same code.
+and alpha is held through the next. Before the first it is asked, too, knowing the sizes of table and run alone. With
+``sweep=1`` it is asked at each update, and is shown what trajectories of the environment show, by the same code.
 
 >>> learner = QLearner(4, 2, Policy.untrained(history=1, seed=0), horizon=100, discount=0.9, seed=0)
 >>> error = learner.update(state=0, action=1, reward=1.0, next_state=2, terminated=False)
@@ -29,6 +29,7 @@ from metalearn_env.processes import describe
 from metalearn_env.ranges import as_integer, is_number
 from metalearn_env.stepper import Stepper
 
+FULL = 20.0  # sweeps of a run whose steps may be 1
 _MET = ("sums", "counts", "before")
 
 
@@ -42,10 +43,10 @@ class LearnedAlpha:
         discount: in [0, 1).
         epsilon: part of the actions that are random.
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
-            the step that was taken.
+            the step that was taken. None: 1, and less in runs that are short for their table, see `largest_step`.
         sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
-            there are no more decisions than in the longest run that the policy met in training. The first sweep with
-            an error has steps of 1, the natural one.
+            there are no more decisions than in the longest run that the policy met in training. The run begins with
+            the first sweep that has an error: what comes before changes nothing.
 
     Attributes:
         t: the number of updates.
@@ -64,7 +65,7 @@ class LearnedAlpha:
         horizon: int,
         discount: float,
         epsilon: float = 0.1,
-        most: float = 1.0,
+        most: float | None = None,
         sweep: int | None = None,
     ) -> None:
         horizon = as_integer("horizon", horizon, minimum=1)
@@ -74,22 +75,20 @@ class LearnedAlpha:
             raise ValueError(f"discount is in [0, 1), not {discount!r}")
         if not is_number(epsilon) or not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon is in [0, 1], not {epsilon!r}")
+        most = largest_step(num_states * num_actions, horizon) if most is None else most
         if not most > 0.0:
             raise ValueError(f"most is above 0, not {most!r}")
         self._policy, self._actions = as_policy(policy), num_actions
         if sweep is None:
             sweep = max(num_states * num_actions, math.ceil(horizon / longest_horizon(self._policy)))
         self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
-        synchronous = self._sweep > 1
-        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=synchronous)
-        steps = math.ceil(horizon / self._sweep)
-        self._stepper = Stepper(
-            self._policy, unit=1.0, horizon=steps, kind="reinforcement", descriptor=known[0].tolist()
-        )
-        self._most, self._alpha = most, min(1.0, most)
-        self._taken = None if self._alpha == 1.0 else self._alpha  # the step that was taken, where another was chosen
+        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=False)
+        self._descriptor, self._most = known[0].tolist(), most
+        self._taken: float | None  # the step that was taken, where another was chosen
         self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
         self.t = 0
+        self._stepper = self._begun(horizon)
+        self._take(self._stepper.observe(1.0, 1.0) if self._sweep > 1 else 1.0)  # of the first errors no policy is told
 
     def __call__(self, error: float, state: int, action: int) -> float:
         """Return alpha for the update of an entry by a temporal-difference error.
@@ -115,11 +114,21 @@ class LearnedAlpha:
         means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
         squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()
         self._sums[:], self._counts[:], self._before = 0.0, 0.0, means
-        if self._sweep > 1 and not self._stepper.t:
-            if squared == 0.0:
-                return
-            self._stepper.horizon = max(1, math.ceil((self._horizon - self.t) / self._sweep))
-        chosen = self._stepper.observe(0.5 * squared, squared, alignment, self._taken)
+        first = self._sweep > 1 and self._stepper.t == 1
+        if first:
+            begun = self._begun(self._horizon - self.t + (self._sweep if squared else 0))
+            chosen, self._stepper = begun.observe(0.5 * squared, squared), begun
+            if not squared:
+                return self._take(chosen)
+            alignment, self._taken = 0.0, self._alpha
+        self._take(self._stepper.observe(0.5 * squared, squared, alignment, self._taken))
+
+    def _begun(self, updates: int) -> Stepper:
+        """Return the stepper of a run of so many updates."""
+        steps = max(1, math.ceil(updates / self._sweep))
+        return Stepper(self._policy, unit=1.0, horizon=steps, kind="reinforcement", descriptor=self._descriptor)
+
+    def _take(self, chosen: float) -> None:
         self._alpha = min(chosen, self._most)
         self._taken = None if self._alpha == chosen else self._alpha
 
@@ -166,7 +175,7 @@ class QLearner:
         horizon: int,
         discount: float,
         epsilon: float = 0.1,
-        most: float = 1.0,
+        most: float | None = None,
         sweep: int | None = None,
         seed: int | None = None,
     ) -> None:
@@ -202,6 +211,15 @@ class QLearner:
         if number >= most:
             raise ValueError(f"{name} is below {most}, not {number}")
         return number
+
+
+def largest_step(entries: int, horizon: int) -> float:
+    """Return how large steps are at most in a run of so many updates of a table: a twentieth of its sweeps, up to 1.
+
+    What a run that is too short to cover the table meets first is not what the table is to tell in the end: a goal that
+    is far has not been found, and costs have.
+    """
+    return min(1.0, horizon / (FULL * entries))
 
 
 def longest_horizon(policy: Policy) -> float:
