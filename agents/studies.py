@@ -116,7 +116,7 @@ class Study:
             )
         if args.init is not None:
             trainable(args.init, self.history, self.action)
-        for name, value in (("action", self.action), ("strategy", args.strategy)):
+        for name, value in (("action", self.action), ("strategy", args.strategy), ("interval", 1)):
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
         for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
@@ -279,7 +279,7 @@ def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]
     """
     policy = load(path)
     wanted = {"action": action, "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
-    for name, value in wanted.items():
+    for name, value in {**wanted, "interval": 1}.items():
         if (found := policy.header.get(name, value)) != value:
             raise ValueError(f"{path}: a policy that is trained on has {name}={value!r}, not {found!r}")
     return policy.layers
