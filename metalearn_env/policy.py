@@ -49,7 +49,8 @@ class Policy:
             or "relu"), and what brings the outputs into the box of actions, ``output`` ("clip", the default, or "tanh";
             of discrete actions the largest output counts); the lowest and the highest value of every feature that it
             met in training, ``observed``, if it is to take what lies beyond them for the nearest of them; and where it
-            comes from (environment, command, seed, versions, score). """
+            comes from (environment, command, seed, versions, score).
+    """
 
     layers: tuple[tuple[Floats, Floats], ...]
     header: dict[str, Any]

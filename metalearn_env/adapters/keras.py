@@ -82,6 +82,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
         self._batch_size, self._told = batch_size, dict(descriptor or {})
         self._explodes_at, self._guard = explodes_at, Guard(explodes_at)
+        self._carried = 1.0  # the learning rate that the optimiser's momenta are of
         known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
         Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
@@ -106,6 +107,7 @@ class LearnedStepSize(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Leave model and optimiser to themselves."""
         if "apply" in vars(self.model.optimizer):
+            self._carry(1.0)
             del self.model.compute_loss, self.model.optimizer.apply
 
     def _keeping_loss(self, *args: Any, **kwargs: Any) -> Any:
@@ -121,6 +123,7 @@ class LearnedStepSize(keras.callbacks.Callback):
             raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
         loss, self._loss = float(self._loss), None
         if self._stepper is not None and not self._stepper.looks and self._guard.accepts(loss, begins=False):
+            self._carry(self._last)
             self._apply(grads, variables)
             self.losses.append(loss)
             return self.step_sizes.append(self._stepper.hold())
@@ -159,12 +162,19 @@ class LearnedStepSize(keras.callbacks.Callback):
     def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> torch.Tensor:
         """Return the update, flat, that the optimiser makes at a learning rate of 1; the variables are as they were."""
         _set_rate(optimizer, 1.0)
+        self._carry(1.0)
         torch._foreach_zero_([variable.value.data for variable in variables])
         try:
             self._apply(grads, variables)
             return _flat([variable.value.data for variable in variables], variables)
         finally:
             torch._foreach_copy_([variable.value.data for variable in variables], here)
+
+    def _carry(self, rate: float) -> None:
+        """Let the momenta of Keras, sums of steps rather than of directions, be of a learning rate from now on."""
+        if rate != self._carried and (momenta := _momenta(self.model.optimizer)):
+            torch._foreach_mul_(momenta, rate / self._carried)
+        self._carried = rate
 
     def _chosen(
         self,
@@ -230,6 +240,12 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
     for variable in variables:
         if variable.constraint is not None:
             raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
+
+
+def _momenta(optimizer: Any) -> Tensors:
+    """Return the optimiser's sums of steps, if it keeps any; its other averages are of gradients."""
+    kept = {"SGD": "momentums", "RMSprop": "_momentums"}.get(type(optimizer).__name__)
+    return [variable.value.data for variable in getattr(optimizer, kept, [])] if kept and optimizer.momentum else []
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

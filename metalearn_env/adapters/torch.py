@@ -34,7 +34,8 @@ less. At the very first step, with nothing to go back to, it is a `ValueError`.
 
 What cannot be seen is not undone: other state of the model, such as running means of batch normalisation, and a bad
 gradient between two decisions where no loss follows, at the very end of a run. A process of distributed training gives
-`step` the mean loss of all, so that all choose the same step. Four numbers are kept for each parameter. """
+`step` the mean loss of all, so that all choose the same step. Four numbers are kept for each parameter.
+"""
 
 from __future__ import annotations
 
