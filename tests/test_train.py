@@ -87,6 +87,7 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
     header = policy.header
     assert (header["env"], header["env_kwargs"], header["seed"], header["algorithm"]) == (ENV, TINY, 0, "ppo")
     assert (header["action"], header["strategy"], header["history"]) == ("relative", "dynamic", 5)
+    assert header["interval"] == policy.interval == 1
     assert header["feature_names"] == list(feature_names(5))
     assert {"numpy", "torch", "stable_baselines3", "gymnasium", "metalearn_env"} <= header["versions"].keys()
     scores = dict(read_scores(finished.out))
@@ -95,6 +96,15 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
     tasks = TaskSet(ENV, "validation", 16, 0, TINY)
     row = score(tasks, [contender(str(finished.out / POLICY))])["rows"][0]
     assert row["iqm"] == pytest.approx(header["validation_iqm"], abs=1e-4)
+
+
+def test_a_policy_tells_its_interval(tmp_path: Path) -> None:
+    args = replace(arguments(tmp_path / "run", steps=320), env_kwargs=(*TEXT, "interval:4"))
+    train.main(args)
+    policy = load(args.out / POLICY)
+    assert policy.interval == policy.header["interval"] == 4
+    row = score(TaskSet(ENV, "validation", 16, 0, TINY), [contender(str(args.out / POLICY))])["rows"][0]
+    assert row["iqm"] == pytest.approx(policy.header["validation_iqm"], abs=1e-4)
 
 
 def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
