@@ -179,8 +179,8 @@ def main() -> None:
     page = [
         "# Overhead of a learned step size",
         "",
-        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {turn_of(policy)} steps, medians of",
-        f"their means, processor time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
+        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {turn_of(policy)} steps, medians",
+        f"of their means, processor time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
         f"{policy!r}, `{options.policy}`, which decides every {policy.interval} steps,",
         f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
         "others take from the caches, and what is short suffers more from it.",
