@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.export import versions
+from agents.export import begun_from, versions
 from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
@@ -262,13 +262,6 @@ class Study:
             yield from step_map.step_sizes(observations, unit, torch.from_numpy(noise)).detach().numpy()
 
         return scoring.final_log_gap(tasks.family, tasks.task, tasks.horizon, steps)
-
-
-def begun_from(path: Path) -> str:
-    """Return the command that a policy file is from, after those that it was itself begun from."""
-    header = load(path).header
-    earlier = [header["begun_from"]] if "begun_from" in header else []
-    return "; ".join([*earlier, header.get("command", str(path))])
 
 
 def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]]:

@@ -9,8 +9,12 @@ of 1 decide at every step; of others `Stepper.hold` gives the steps in between, 
 >>> theta, before, step_size = 3.0, 0.0, []
 >>> for _ in range(20):
 ...     direction = -2.0 * theta  # of the loss theta^2
-...     step_size.append(stepper.observe(theta**2, direction**2, direction * before))
-...     theta, before = theta + step_size[-1] * direction, direction
+...     if stepper.looks:  # at each step, if the policy's interval is 1
+...         step_size.append(stepper.observe(theta**2, direction**2, direction * before))
+...         before = direction
+...     else:
+...         step_size.append(stepper.hold())
+...     theta += step_size[-1] * direction
 >>> len(step_size), stepper.t
 (20, 20)
 """
