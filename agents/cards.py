@@ -89,7 +89,9 @@ def _interface(policy: Policy) -> Iterator[str]:
         names = dict.fromkeys(feature.partition("[")[0] for feature in features[place])
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
-    yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
+    held = "" if policy.interval == 1 else f", each held for {policy.interval} inner steps"
+    known = "inner steps" if policy.interval == 1 else "decisions"
+    yield f"* {header['action']} actions, strategy {header['strategy']}{held}; history: {header['history']} {known}"
     units, output = header.get("activation", "tanh"), header.get("output", "clip")
     yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 

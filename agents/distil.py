@@ -29,11 +29,11 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.export import versions
+from agents.export import begun_from, versions
 from agents.schedules import check_new
 from agents.ship import task_options
 from agents.slopes import recorded
-from agents.studies import begun_from, starts
+from agents.studies import starts
 from agents.training import POLICY, SCORES, mean_score, write_run
 from metalearn_env.actions import ABSOLUTE_DECADES, RELATIVE_DECADES
 from metalearn_env.commandline import run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -27,7 +28,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 import metalearn_env
-from metalearn_env.policy import Policy
+from metalearn_env.policy import Policy, load
 
 Layer = tuple[NDArray[Any], NDArray[Any]]
 ACTIVATIONS = {nn.Tanh: "tanh", nn.ReLU: "relu"}
@@ -49,6 +50,40 @@ def export(model: BaseAlgorithm, header: dict[str, Any]) -> Policy:
     single = tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers)
     output = "tanh" if squashed or tanh_at_end else "clip"
     return Policy(single, {**header, "activation": activation, "output": output})
+
+
+def begin_from(model: BaseAlgorithm, policy: Policy) -> None:
+    """Give the actor of an agent the weights of a policy, which may have decided at another interval.
+
+    Raises:
+        ValueError: the actor is none of PPO, A2C or TRPO, another perceptron, or of other actions or another history.
+    """
+    if not isinstance(model.policy, ActorCriticPolicy) or isinstance(model, RecurrentPPO):
+        raise ValueError(f"agents that begin from a policy are of ppo, a2c or trpo, not {type(model).__name__}")
+    env = model.get_env()
+    assert env is not None
+    session = env.get_attr("session")[0]
+    own = {"action": session.actions.action, "strategy": session.actions.strategy, "history": session.history}
+    policy.check_options(own)
+    modules = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
+    layers, activation, _ = _perceptron(modules)
+    theirs = [weight.shape for weight, _ in policy.layers], policy.header.get("activation", "tanh")
+    if theirs != ([weight.shape for weight, _ in layers], activation):
+        raise ValueError(
+            f"the policy has layers and units {theirs}, the actor {[w.shape for w, _ in layers], activation}"
+        )
+    linear = [module for module in modules if isinstance(module, nn.Linear)]
+    with torch.no_grad():
+        for module, (weight, bias) in zip(linear, policy.layers, strict=True):
+            module.weight.copy_(torch.tensor(weight))
+            module.bias.copy_(torch.tensor(bias))
+
+
+def begun_from(path: Path) -> str:
+    """Return the command that a policy file is from, after those that it was itself begun from."""
+    header = load(path).header
+    earlier = [header["begun_from"]] if "begun_from" in header else []
+    return "; ".join([*earlier, header.get("command", str(path))])
 
 
 def versions() -> dict[str, str]:

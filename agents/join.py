@@ -19,8 +19,7 @@ import numpy as np
 import tyro
 
 from agents import cells
-from agents.export import versions
-from agents.studies import begun_from
+from agents.export import begun_from, versions
 from agents.training import POLICY, mean_score, write_run
 from metalearn_env.commandline import run
 from metalearn_env.observations import feature_names

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents import cells
-from agents.export import versions
+from agents.export import begun_from, versions
 from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
 from agents.step_maps import PROGRESS, STATIC, StepMap, observed
@@ -131,7 +131,7 @@ class Study:
             raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
             trainable(args.init, self.history, self.action)
-        for name, value in (("action", self.action), ("strategy", args.strategy)):
+        for name, value in (("action", self.action), ("strategy", args.strategy), ("interval", 1)):
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
         for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
@@ -295,13 +295,6 @@ def starts(
         yield batch
 
 
-def begun_from(path: Path) -> str:
-    """Return the command that a policy file is from, after those that it was itself begun from."""
-    header = load(path).header
-    earlier = [header["begun_from"]] if "begun_from" in header else []
-    return "; ".join([*earlier, header.get("command", str(path))])
-
-
 def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]]:
     """Return the layers of a policy file.
 
@@ -310,7 +303,7 @@ def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]
     """
     policy = load(path)
     wanted = {"action": action, "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
-    for name, value in wanted.items():
+    for name, value in {**wanted, "interval": 1}.items():
         if (found := policy.header.get(name, value)) != value:
             raise ValueError(f"{path}: a policy that is trained on has {name}={value!r}, not {found!r}")
     return policy.layers

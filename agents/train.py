@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import CallbackList
 
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
-from agents.export import export, versions
+from agents.export import begin_from, begun_from, export, versions
 from agents.settings import FOLDER, Settings, default, override, read, settings
 from agents.training import (
     BEST,
@@ -40,6 +40,7 @@ from agents.training import (
 )
 from agents.views import blindfold
 from metalearn_env.commandline import key_value, run
+from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -67,6 +68,8 @@ class Args:
     """environment steps in all; n_timesteps of the file if none are given"""
     seed: int = 0
     """of weights, actions and tasks"""
+    init: Path | None = None
+    """a policy file, of as many units and the same actions and history, whose weights the actor begins from"""
     resume: bool = False
     """go on with the run in --out from its last checkpoint"""
     checkpoint_every: int = 200_000
@@ -103,6 +106,8 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         record["resumed_at"].append(model.num_timesteps)
     else:
         model = new_model(args.algo, args.env, options, chosen, args.seed)
+        if args.init is not None:
+            begin_from(model, load(args.init))
     if steps <= model.num_timesteps:
         raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {steps}")
     record["steps"] = steps
@@ -200,7 +205,8 @@ def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:
     vector = model.get_env()
     assert vector is not None
     says = policy_header(record, record["options"], vector.get_attr("session")[0])
-    return {**says, "hyperparameters": record["settings"]["arguments"]}
+    before = {"begun_from": begun_from(Path(record["init"]))} if record.get("init") else {}
+    return {**says, **before, "hyperparameters": record["settings"]["arguments"]}
 
 
 if __name__ == "__main__":

@@ -225,6 +225,7 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
         "env_kwargs": dict(options),
         "action": session.actions.action,
         "strategy": session.actions.strategy,
+        "interval": session.actions.interval,
         "history": session.history,
         "feature_names": list(feature_names(session.history)),
         "algorithm": record["algo"],

@@ -2,14 +2,16 @@
 
 A step is a user's: forward, backward, optimiser, on the next minibatch of a data set, of two networks of 100,000
 parameters; and ``train_on_batch`` of Keras, where that is installed. Two loops, with and without a policy, take turns
-of 10 steps each, so that either has the caches to itself for that long. What is told is the median of the differences
-between turns, each of which is the median of its steps, over the median of the plain ones; processor time, one thread.
-It prints a table and writes docs/results/overhead.md.
+of 20 steps or more, so that either has the caches to itself for that long; a turn is of whole intervals between the
+decisions of the policy. What is told is the median of the differences between turns, each of which is the mean of its
+steps, over the median of the plain ones; processor time, one thread. It prints a table and writes
+docs/results/overhead.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import time
@@ -28,7 +30,7 @@ from metalearn_env.policy import Policy, load
 from metalearn_env.progress import progress
 
 BAR = 0.05
-TURN = 10  # steps
+TURN = 20  # steps, or some more
 RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
 BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
@@ -132,12 +134,13 @@ OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES["perceptro
 def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Policy, seconds: float) -> str:
     """Return the row of one kind of loop, which is measured for so long."""
     plain, ours = (kind(network, optimizer, batch_size, which) for which in (None, policy))
+    steps = turn_of(policy)
     for loop in (plain, ours):
-        turn(loop)
+        turn(loop, steps)
     turns: list[tuple[float, float]] = []
     end = time.thread_time() + seconds
     while len(turns) < 4 or time.thread_time() < end:
-        turns += [(turn(plain), turn(ours)), (turn(ours), turn(plain))[::-1]]
+        turns += [(turn(plain, steps), turn(ours, steps)), (turn(ours, steps), turn(plain, steps))[::-1]]
     step, more = median(a for a, _ in turns), median(b - a for a, b in turns)
     reached = "yes" if more / step < BAR else "no"
     library = "Keras" if kind is KerasLoop else "PyTorch"
@@ -147,21 +150,24 @@ def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Polic
     )
 
 
-def turn(loop: Loop) -> float:
-    """Return what a step takes in a turn, in seconds."""
-    times = []
-    for _ in range(TURN):
-        began = time.thread_time()
+def turn_of(policy: Policy) -> int:
+    """Return the steps of a turn: whole intervals between decisions."""
+    return policy.interval * math.ceil(TURN / policy.interval)
+
+
+def turn(loop: Loop, steps: int) -> float:
+    """Return what a step takes in a turn of so many, in seconds."""
+    began = time.thread_time()
+    for _ in range(steps):
         loop.step()
-        times.append(time.thread_time() - began)
-    return median(times)
+    return (time.thread_time() - began) / steps
 
 
 def main() -> None:
     """Measure, print and write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="processor time for each line of the table")
-    parser.add_argument("--policy", default="mixture", help="a policy's name or file")
+    parser.add_argument("--policy", default="neural-network", help="a policy's name or file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/overhead.md"))
     options = parser.parse_args()
     check_writable(options.out)
@@ -173,8 +179,9 @@ def main() -> None:
     page = [
         "# Overhead of a learned step size",
         "",
-        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {TURN} steps, medians of processor",
-        f"time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__}, {policy!r},",
+        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {turn_of(policy)} steps, medians",
+        f"of their means, processor time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
+        f"{policy!r}, `{options.policy}`, which decides every {policy.interval} steps,",
         f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
         "others take from the caches, and what is short suffers more from it.",
         "",

@@ -57,6 +57,7 @@ def main():
     policy = load((given := parser.parse_args()).policy)
     images, labels = data = pictures()
     options = {"module": Crosses, "dataset": data, "optimizer": "adam", "history": policy.header["history"]}
+    options["interval"] = policy.interval
     for name, choose in {"unit": lambda seen: np.zeros((len(seen), 1)), "policy": policy}.items():
         print(f"median loss with steps of the {name}: {in_the_environment(options, given.episodes, choose):.4f}")
 

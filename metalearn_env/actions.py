@@ -10,6 +10,8 @@ discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.41
 
 Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
 
+A step size is held for ``interval`` inner steps, up to the next decision.
+
 With the strategy "random" the agent decides once, on a mean and a spread, and the environment draws every step of the
 inner run by the arcsine law,
 
@@ -32,6 +34,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.engine import Learners, Rows
 from metalearn_env.family import ONE, Array
+from metalearn_env.ranges import as_integer
 
 Action = Literal["relative", "absolute", "discrete"]
 Strategy = Literal["dynamic", "constant", "random"]
@@ -57,6 +60,7 @@ class ActionMap:
         action: "relative", "absolute" or "discrete".
         strategy: "dynamic" (a step size each inner step), "constant" (one for the episode) or "random" (mean and spread
             of all steps of the episode).
+        interval: inner steps that a dynamic step size is held for.
 
     Attributes:
         choices: for discrete actions, the number of choices of each component; else None.
@@ -64,16 +68,18 @@ class ActionMap:
         decides_once: whether an action is of a whole episode.
 
     Raises:
-        ValueError: another action or strategy.
+        ValueError: another action or strategy; an interval that is none, or of what is decided once.
     """
 
-    def __init__(self, n: int, action: str = "relative", strategy: str = "dynamic") -> None:
+    def __init__(self, n: int, action: str = "relative", strategy: str = "dynamic", interval: int = 1) -> None:
         for name, value, known in (("action", action, Action), ("strategy", strategy, Strategy)):
             if value not in get_args(known):
                 raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
-        self.action, self.strategy = action, strategy
+        self.action, self.strategy, self.interval = action, strategy, as_integer("interval", interval, minimum=1)
         self.size = 2 if strategy == "random" else 1
         self.decides_once = strategy != "dynamic"
+        if self.decides_once and self.interval > 1:
+            raise ValueError(f"{strategy} steps are decided once, for the whole episode: interval is 1, not {interval}")
         self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
         self._width = np.zeros(n)  # w of the arcsine law

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
+from metalearn_env.decisions import Decisions
 from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
 from metalearn_env.observations import Observer, feature_names
@@ -21,7 +22,8 @@ class Driver:
 
     Args:
         act: what gives the actions.
-        header: ``history``, ``action``, ``strategy`` and ``feature_names``, as of a `metalearn_env.policy.Policy`.
+        header: ``history``, ``action``, ``strategy``, ``interval`` and ``feature_names``, as of a
+            `metalearn_env.policy.Policy`.
         n: episodes.
 
     Raises:
@@ -30,32 +32,48 @@ class Driver:
 
     def __init__(self, act: Act, header: Mapping[str, Any], n: int) -> None:
         check_features(header["feature_names"], feature_names(header["history"]))
-        self.actions, self.observer = ActionMap(n, header["action"], header["strategy"]), Observer(n, header["history"])
+        self.actions, self.observer = action_map(header, n), Observer(n, header["history"])
         self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
-        self._held: Array | None = None  # what was decided for the whole episode: step sizes, or their means
+        self._held: Array | None = None  # what was decided on: step sizes, or their means
+        self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
 
     def begin(self, kind: str, descriptor: Array, fresh: Learners) -> None:
         """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k)."""
         self.actions.begin(fresh, self._rows)
         self.observer.begin_as(kind, descriptor, fresh, self._rows)
-        self._held = None
+        self._held, self._left = None, 0
+
+    @property
+    def looks(self) -> bool:
+        """Whether the next step depends on what learners show: `update`, and then `step_size`; if not, `hold`."""
+        return not self._left
 
     def update(self, learners: Learners) -> None:
-        """Take in the inner step that the learners have just made."""
+        """Take in what learners show at a decision: what the inner steps since the one before have changed."""
         self.observer.update(learners)
 
     def step_size(self, learners: Learners) -> Array:
-        """Return the step sizes, (n,), that the agent chooses now."""
-        step = self._held if self._held is not None else self._decided(learners)
-        return self.actions.drawn(step, self._noise.random(self._n)) if self.actions.strategy == "random" else step
+        """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""
+        if self._held is None or not self.actions.decides_once:
+            self._held = self._decided(learners)
+            self._left = self.actions.interval
+        return self.hold()
+
+    def hold(self) -> Array:
+        """Return the step sizes, (n,), of the next inner step, that the agent has chosen before."""
+        assert self._held is not None
+        self._left = max(0, self._left - 1)
+        random = self.actions.strategy == "random"
+        return self.actions.drawn(self._held, self._noise.random(self._n)) if random else self._held
+
+    def decide_again(self) -> None:
+        """Hold what was chosen for as long once more."""
+        self._left = self.actions.interval - 1
 
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
-        step = self.actions.step_size(actions, learners)
-        if self.actions.decides_once:
-            self._held = step
-        return step
+        return self.actions.step_size(actions, learners)
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
@@ -64,6 +82,7 @@ class Driver:
             "observer": self.observer.state(),
             "noise": self._noise.bit_generator.state,
             "held": None if self._held is None else self._held.tolist(),
+            "left": self._left,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -76,6 +95,7 @@ class Driver:
         self.actions.restore(state["actions"])
         self._noise.bit_generator.state = state["noise"]
         self._held = None if state["held"] is None else np.array(state["held"], np.float64)
+        self._left = state.get("left", 0)
 
 
 def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Array]:
@@ -88,11 +108,25 @@ def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Arra
     Raises:
         ValueError: the features are other ones than this version observes.
     """
-    driver = Driver(act, header, len(engine.t))
-    driver.begin(engine.family.kind, engine.family.descriptor(engine.task), engine)
+    n, family = len(engine.t), engine.family
+    driver = Driver(act, header, n)
+    driver.begin(family.kind, family.descriptor(engine.task), engine)
+    decisions = Decisions(n, family.num_parameters, driver.actions.interval)
+    decisions.begin(engine, np.arange(n))
     while True:
         yield driver.step_size(engine)
-        driver.update(engine)
+        while not driver.looks:
+            yield driver.hold()
+        driver.update(decisions.seen(engine))
+
+
+def action_map(header: Mapping[str, Any], n: int) -> ActionMap:
+    """Return what the actions of n agents of a header mean.
+
+    Raises:
+        ValueError: see `ActionMap`.
+    """
+    return ActionMap(n, header["action"], header["strategy"], header.get("interval", 1))
 
 
 def check_features(theirs: Any, ours: Any) -> None:

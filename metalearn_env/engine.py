@@ -171,6 +171,10 @@ class Engine(Learners):
             loss[rows], signal[rows], spare[rows] = self.family.evaluate(task, self.theta[rows], self.t[rows])
         return Evaluation(loss, signal, spare)
 
+    def learners(self, rows: Rows) -> Iterator[tuple[Rows, Engine, Rows]]:
+        """Yield ``rows``, (k,), this engine, and their places in it: the same."""
+        yield rows, self, rows
+
     def final_info(self, rows: Rows) -> Iterator[tuple[Rows, dict[str, Array]]]:
         """Yield rows among ``rows`` and what their family tells of their ends, name -> (k,); see `TaskFamily`."""
         if self.family.final_info_names:

@@ -37,25 +37,27 @@ class StepSizeEnv(gym.Env[Any, Any]):
     | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `1000**a` |
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
 
-    With `strategy="dynamic"` (default) every inner step is an action. With `"constant"` one action is held for the
-    whole inner run, so that an episode is one step. So it is with `"random"`, whose action has a second component, a
-    spread (`a + 1`, or a choice of 0, .5, 1, 2) in decades: every inner step is drawn by the arcsine law; the step size
-    above is their harmonic mean, and the longest is `10**spread` times the shortest. Numbers beyond the box are
-    clipped; an action that is not finite, or of another shape or type, raises `ValueError`.
+    With `strategy="dynamic"` (default) every inner step is an action, or every `interval` of them: an action then makes
+    so many inner steps of one size (fewer where the run ends), like a frame skip. With `"constant"` one action is held
+    for the whole inner run, so that an episode is one step. So it is with `"random"`, whose action has a second
+    component, a spread (`a + 1`, or a choice of 0, .5, 1, 2) in decades: every inner step is drawn by the arcsine law;
+    the step size above is their harmonic mean, and the longest is `10**spread` times the shortest. Numbers beyond the
+    box are clipped; an action that is not finite, or of another shape or type, raises `ValueError`.
 
     ## Observation Space
     `Box(float32)` of 16 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
     kind of the task and its descriptors; progress t / T and log10 T; log10 of the step size over the task's unit, of
-    the signal and of |direction| over their first values; of each of the last `history` inner steps, the logs of the
-    ratios of signal, step size and |direction|, the cosine of successive directions, and the curvature number. All are
-    free of units and bounded. `observation="dict"` gives the groups `task`, `progress` and `history`.
+    the signal and of |direction| over their first values; of each of the last `history` actions, the logs of the ratios
+    of signal, step size and |direction| where it has led to and where it was taken, the cosine of the directions there,
+    and the curvature number. All are free of units and bounded. `observation="dict"` gives the groups `task`,
+    `progress` and `history`.
 
     ## Rewards
     `reward="log"` (default): log gap before the step minus log gap after it, with gap = loss - reference loss.
-    `reward="linear"`: the fall of the gap, as a part of the first gap. Both add up to the improvement over the episode,
-    whatever the actions: the potential is clipped (log: 1e-12 to 1e6 times the first gap; linear: 0 to 10 times), not
-    the reward. Where there are several families, rewards are divided by what a decent constant step typically earns
-    on the family of the episode, so that no family drowns the others.
+    `reward="linear"`: the fall of the gap, as a part of the first gap. A step is all that one action does. Both add up
+    to the improvement over the episode, whatever the actions: the potential is clipped (log: 1e-12 to 1e6 times the
+    first gap; linear: 0 to 10 times), not the reward. Where there are several families, rewards are divided by what a
+    decent constant step typically earns on the family of the episode, so that no family drowns the others.
 
     ## Starting State
     A new task at its start. The step size to start from is the task's natural unit, as it shows at t = 0; in the train
@@ -79,7 +81,9 @@ class StepSizeEnv(gym.Env[Any, Any]):
       configured: what the family's `axes()` names (such as `"dimension"` or `"noise"`), `"short_horizon"` or
       `"long_horizon"` (a quarter of the horizon, four times). Default: every episode is moved along one of them.
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
-    * `history`: inner steps in the observation. Default 5.
+    * `history`: actions in the observation. Default 5.
+    * `interval`: inner steps that an action's step size is held for. Default 1. What is decided once, by
+      `strategy="constant"` or `"random"`, is held for the whole run, and takes no other.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.
@@ -140,7 +144,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an inner step (with ``strategy="constant"`` and ``"random"``: all of them); see `gymnasium.Env.step`.
+        """Make the inner steps of an action: ``interval``, constant and random ones all; see `gymnasium.Env.step`.
 
         Raises:
             ValueError: the action has another shape or type, or is not finite. Nothing has changed.

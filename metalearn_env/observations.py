@@ -6,8 +6,8 @@ group      features
 task       kind of the task, one-hot (3); its descriptors, padded to 8
 progress   t / T; log10 T
 history    log10 of step size / the task's unit, signal / first signal, |d| / first |d|;
-           for each of the last H inner steps, newest first (zero before the episode began), natural logs of
-           signal_ratio      signal / signal before the step
+           for each of the last H decisions, newest first (zero before the episode began), natural logs of
+           signal_ratio      signal where it has led to / signal where it was taken
            step_ratio        step size / step size before it
            norm_ratio        |d| / |d before|
            cosine            cosine of d and d before (no log)
@@ -15,8 +15,9 @@ history    log10 of step size / the task's unit, signal / first signal, |d| / fi
                              (2 is the edge of stability)
 =========  ==========================================================================================================
 
-The step sizes of Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant
-changes none of them.
+A decision is of one inner step, or of several of one size (`metalearn_env.decisions`); "before" is at the decision
+before. The step sizes of Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a
+constant changes none of them.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Observer:
 
     Args:
         n: learners.
-        history: inner steps remembered, H.
+        history: decisions remembered, H.
     """
 
     def __init__(self, n: int, history: int) -> None:
@@ -138,7 +139,7 @@ class Observer:
         self._columns[rows, NUM_TASK + 1] = np.log10(horizon)
 
     def update(self, engine: Learners) -> None:
-        """Take in the inner step that the engine has just made."""
+        """Take in what the engine has done since the decision before."""
         np.divide(engine.t, engine.horizon, out=self._progress)
         self._older[:] = self._newer
         self._observe_step(engine)

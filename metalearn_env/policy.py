@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
-from metalearn_env.actions import ActionMap
-from metalearn_env.driving import check_features, driven
+from metalearn_env.driving import action_map, check_features, driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
@@ -45,12 +44,12 @@ class Policy:
 
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
-        header: what the file says of it: ``history``, ``action`` and ``strategy`` of the environment it was trained
-            on, ``feature_names``; the hidden units, ``activation`` ("tanh", the default, or "relu"), and what brings
-            the outputs into the box of actions, ``output`` ("clip", the default, or "tanh"; of discrete actions the
-            largest output counts); the lowest and the highest value of every feature that it met in training,
-            ``observed``, if it is to take what lies beyond them for the nearest of them; and where it comes from
-            (environment, command, seed, versions, score).
+        header: what the file says of it: ``history``, ``action``, ``strategy`` and ``interval`` (1 if it tells none) of
+            the environment it was trained on, ``feature_names``; the hidden units, ``activation`` ("tanh", the default,
+            or "relu"), and what brings the outputs into the box of actions, ``output`` ("clip", the default, or "tanh";
+            of discrete actions the largest output counts); the lowest and the highest value of every feature that it
+            met in training, ``observed``, if it is to take what lies beyond them for the nearest of them; and where it
+            comes from (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -119,7 +118,12 @@ class Policy:
 
     @cached_property
     def _choices(self) -> tuple[int, ...] | None:
-        return ActionMap(1, self.header["action"], self.header["strategy"]).choices
+        return action_map(self.header, 1).choices
+
+    @property
+    def interval(self) -> int:
+        """Inner steps that a step size is held for."""
+        return action_map(self.header, 1).interval
 
     def step_sizes(self, engine: Engine) -> Iterator[Array]:
         """Yield a step size, (n,), for every inner step of the engine's episodes, like a rule of `metalearn_env.rules`.
@@ -130,11 +134,11 @@ class Policy:
         return driven(self, self.header, engine)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` if an environment is asked for with another history, action or strategy than its own."""
+        """Raise ``ValueError`` unless the history, action, strategy and interval asked for, if any, are its own."""
         if "history" in options:
             check_features(self.header["feature_names"], feature_names(options["history"]))
-        for option in ("action", "strategy"):
-            own = self.header[option]
+        for option in ("action", "strategy", "interval"):
+            own = self.interval if option == "interval" else self.header[option]
             if options.get(option, own) != own:
                 raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")
 
@@ -198,7 +202,7 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
         raise TypeError(f"the header is a dictionary, not {type(header).__name__}")
     history = as_integer("history", header["history"], minimum=0)
     check_features(header["feature_names"], feature_names(history))
-    actions = ActionMap(1, header["action"], header["strategy"])
+    actions = action_map(header, 1)
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
+from metalearn_env.decisions import Decisions
 from metalearn_env.engine import CHUNK, Engine, Learners, Rows
 from metalearn_env.families import family_class
 from metalearn_env.family import Array, TaskFamily
@@ -26,13 +27,13 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
-SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "reward", "first_step_decades")
+SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "interval", "reward", "first_step_decades")
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
 
 class Outcome(NamedTuple):
-    """What n steps brought."""
+    """What a decision of each of n agents brought."""
 
     reward: Array  # (n,)
     terminated: NDArray[np.bool_]  # (n,) the horizon is reached, or the inner run has diverged
@@ -62,8 +63,8 @@ class Session:
         parts: what the episodes are of: a family, or several parts.
         n: rows.
         horizon: inner steps of an episode, or a range of them.
-        history: inner steps in the observation.
-        action, strategy: see `metalearn_env.actions`.
+        history: decisions in the observation.
+        action, strategy, interval: see `metalearn_env.actions`.
         reward: "log" or "linear".
         first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
             decades up or down.
@@ -86,6 +87,7 @@ class Session:
         history: int = 5,
         action: str = "relative",
         strategy: str = "dynamic",
+        interval: int = 1,
         reward: str = "log",
         first_step_decades: Range = 0.0,
         trace: bool = False,
@@ -98,13 +100,15 @@ class Session:
             raise ValueError(f"{strategy} steps have no first step to vary: first_step_decades={first_step_decades!r}")
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
-        self.actions = ActionMap(n, action, strategy)
+        self.actions = ActionMap(n, action, strategy, interval)
         self.pool = self._pool()
         self.observer = Observer(n, self.history)
         for part in self.parts:
             if part.stretch != 1.0 and part.horizon(self._horizon) == self._horizon:
                 raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
+        size = max(part.family.num_parameters for part in self.parts)
+        self._decisions, self._held_for = Decisions(n, size, interval), longest if strategy != "dynamic" else interval
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)
         self.begun = False  # whether there is an engine
@@ -157,6 +161,7 @@ class Session:
         for part, some, engine in fresh:
             self.actions.begin(engine, some)
             self.observer.begin(engine, some)
+            self._decisions.begin(engine, some)
             self._potential[some] = potential(engine, self.reward)
             self.reward_unit[some] = self._units[part]
         if self._mixed:
@@ -180,15 +185,16 @@ class Session:
             yield 0, rows, self.pool.take(rows)
 
     def step(self, actions: NDArray[Any], active: NDArray[np.bool_] | None = None) -> Outcome:
-        """Make one step with every row, or with the ``active`` ones, of parsed actions (n, size).
+        """Make the inner steps of one decision with every row, or the ``active`` ones, of parsed actions (n, size).
 
         Rows that are not active are to begin anew: what is said of them until then means nothing.
         """
-        if self.actions.decides_once:
-            self._run_to_the_end(actions, active)
+        step_size = self.actions.step_size(actions, self.engine)
+        if self.actions.interval == 1 and not self.actions.decides_once:
+            self._advance(step_size, active, keep=False)
         else:
-            self._advance(self.actions.step_size(actions, self.engine), active, keep=False)
-        self.observer.update(self.engine)
+            self._hold(step_size, active)
+        self.observer.update(self._decisions.seen(self.engine))
         before, self._potential = self._potential, potential(self.engine, self.reward)
         reward = before - self._potential
         return Outcome(reward / self.reward_unit if len(self.parts) > 1 else reward, self.engine.ended)
@@ -209,18 +215,16 @@ class Session:
 
     def learners(self, rows: Rows) -> Iterator[tuple[Rows, Engine, Rows]]:
         """Yield rows among ``rows``, (k,), the engine of their family, and their places in it, (k,)."""
-        if isinstance(self.engine, MixedEngine):
-            yield from self.engine.learners(rows)
-        else:
-            yield rows, self.engine, rows
+        return self.engine.learners(rows)
 
-    def _run_to_the_end(self, actions: NDArray[Any], active: NDArray[np.bool_] | None) -> None:
-        engine = self.engine
-        step_size = self.actions.step_size(actions, engine)
+    def _hold(self, step_size: Array, active: NDArray[np.bool_] | None) -> None:
+        """Make the inner steps of one decision, each with the rows that have not ended."""
         going = np.ones(self.n, np.bool_) if active is None else active
-        while going.any():
+        for _ in range(self._held_for):
+            if not going.any():
+                break
             self._advance(self._drawn(step_size) if self.actions.strategy == "random" else step_size, going)
-            going = going & ~engine.ended
+            going = going & ~self.engine.ended
 
     def _drawn(self, mean: Array) -> Array:
         now = np.minimum(self.engine.t, self._noise.shape[1] - 1)

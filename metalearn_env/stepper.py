@@ -1,15 +1,20 @@
 """One learner in a loop that is not ours, and the policy that chooses its step sizes.
 
-The loop says what it sees at each step, a loss and two inner products of directions; what the policy is shown of them
-is what an environment shows, by the same code (`metalearn_env.driving.Driver`).
+The loop says what it sees where a decision is due, a loss and two inner products of directions; what the policy is
+shown of them is what an environment shows, by the same code (`metalearn_env.driving.Driver`). Policies with an interval
+of 1 decide at every step; of others `Stepper.hold` gives the steps in between, for which nothing is measured.
 
 >>> from metalearn_env.policy import Policy
 >>> stepper = Stepper(Policy.untrained(history=1, seed=0), unit=0.5, horizon=20)
 >>> theta, before, step_size = 3.0, 0.0, []
 >>> for _ in range(20):
 ...     direction = -2.0 * theta  # of the loss theta^2
-...     step_size.append(stepper.observe(theta**2, direction**2, direction * before))
-...     theta, before = theta + step_size[-1] * direction, direction
+...     if stepper.looks:  # at each step, if the policy's interval is 1
+...         step_size.append(stepper.observe(theta**2, direction**2, direction * before))
+...         before = direction
+...     else:
+...         step_size.append(stepper.hold())
+...     theta += step_size[-1] * direction
 >>> len(step_size), stepper.t
 (20, 20)
 """
@@ -46,7 +51,7 @@ class Stepper:
         descriptor: what the policy may know of the task, at most 8 numbers, in the order of a family's.
 
     Attributes:
-        t: how often `observe` was called: the number of steps chosen.
+        t: how often `observe` and `hold` were called: the number of steps chosen.
 
     Raises:
         FileNotFoundError: there is no such policy.
@@ -92,6 +97,27 @@ class Stepper:
         """The natural step size of the task."""
         return float(self._learner.unit[0])
 
+    @property
+    def looks(self) -> bool:
+        """Whether the next step is told by `observe`; else by `hold`."""
+        return self._driver.looks
+
+    def hold(self) -> float:
+        """Return the next step size, between two decisions: that of the last.
+
+        Raises:
+            RuntimeError: a decision is due. Nothing has changed.
+        """
+        if self._driver.looks:
+            raise RuntimeError(f"a decision is due at step {self.t}: observe() tells the step size, not hold()")
+        self.t += 1
+        return float(self._driver.hold()[0])
+
+    def decide_again(self) -> None:
+        """Take the last step size, where a decision is due, for as long once more; nothing is looked at."""
+        self._driver.decide_again()
+        self.t += 1
+
     def observe(
         self, signal: float, squared_norm: float, alignment: float = 0.0, step_size: float | None = None
     ) -> float:
@@ -100,12 +126,16 @@ class Stepper:
         Args:
             signal: the loss that the learner sees there.
             squared_norm: |d|^2 of the direction there, which is not yet multiplied by a step size.
-            alignment: the inner product of that direction and the one before; of the first one there is none.
+            alignment: the inner product of that direction and the one that was told before; of the first there is
+                none.
             step_size: the step that was taken, if it is another one than was chosen. Actions are relative to it.
 
         Raises:
             ValueError: a number is not finite, a norm is negative, a step size not above 0. Nothing has changed.
+            RuntimeError: no decision is due. Nothing has changed.
         """
+        if not self._driver.looks:
+            raise RuntimeError(f"no decision is due at step {self.t}: hold() tells the step size, not observe()")
         if not (math.isfinite(signal) and math.isfinite(squared_norm) and math.isfinite(alignment)):
             for name, value in (("signal", signal), ("squared_norm", squared_norm), ("alignment", alignment)):
                 if not math.isfinite(value):

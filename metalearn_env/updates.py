@@ -179,6 +179,12 @@ class Updates:
         self.optimizer.state.clear()
         self.set(rate)
 
+    def forget_bad_averages(self) -> None:
+        """Let the optimiser's averages begin anew if they have met what is not finite."""
+        tensors = [value for state in self.optimizer.state.values() for value in state.values()]
+        if not all(bool(value.isfinite().all()) for value in tensors if isinstance(value, self._torch.Tensor)):
+            self.optimizer.state.clear()
+
     def back(self) -> None:
         """Put theta where it was before the last update that was made anew, if there is one; once."""
         if self.accepted:

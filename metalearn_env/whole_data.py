@@ -209,8 +209,12 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
                 return Run(best[0], steps[:t], signals[:t], diverged=True)
             if value < lowest:
                 lowest, best = value, theta.copy()
-            signals[t], steps[t] = value, stepper.observe(value, norm, float(np.vecdot(direction, before)[0]))
+            signals[t] = value
+            if stepper.looks:
+                steps[t] = stepper.observe(value, norm, float(np.vecdot(direction, before)[0]))
+                before = direction
+            else:
+                steps[t] = stepper.hold()
             theta += steps[t] * direction
-            before = direction
     finite = bool(np.isfinite(theta).all())
     return Run((theta if finite else best)[0], steps, signals, diverged=not finite)

@@ -55,10 +55,13 @@ def perceptron(weights: dict[str, float], bias: float = 0.0, **header: Any) -> P
         ({"action": "absolute"}, -0.1),
         ({"strategy": "constant"}, -0.1),
         ({"action": "absolute", "strategy": "constant"}, 0.05),
+        ({"interval": 5}, -0.05),
+        ({"interval": 5}, 0.4),
+        ({"action": "absolute", "interval": 3}, -0.1),
     ],
 )
 def test_a_policy_of_constant_output_is_reproduced(
-    task_set: TaskSet, name: str, header: dict[str, str], bias: float
+    task_set: TaskSet, name: str, header: dict[str, Any], bias: float
 ) -> None:
     policy = perceptron({}, bias, **header)
     whole, left = policy_run(policy, task_set), ablation_run(name, policy, task_set)

@@ -56,13 +56,13 @@ FLOORS = {
         3,
     ),
     **dict.fromkeys(
-        ["garnets", "given_process", "gymnasium_processes", "driving", "spaces", "boards", "scoring.runs"], 4
+        ["garnets", "given_process", "gymnasium_processes", "decisions", "spaces", "boards", "scoring.runs"], 4
     ),
     **dict.fromkeys(["network_tasks"], 4),
-    **dict.fromkeys(["families", "policy"], 5),
-    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "stepper", "model_descriptor"], 6),
-    **dict.fromkeys(["session", "whole_data", *(f"rules.{name}" for name in TOLD)], 7),
-    **dict.fromkeys(["scoring.tasks", "contract_of_options"], 8),
+    **dict.fromkeys(["families", "driving"], 5),
+    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "policy", "model_descriptor"], 6),
+    **dict.fromkeys(["session", "stepper", *(f"rules.{name}" for name in TOLD)], 7),
+    **dict.fromkeys(["scoring.tasks", "contract_of_options", "whole_data"], 8),
     **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),
     **dict.fromkeys(["scoring", "scoring.controls", "scoring.measures"], 10),
     **dict.fromkeys(["rendering", "scoring.contenders"], 11),

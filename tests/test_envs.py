@@ -155,6 +155,51 @@ def test_an_episode_ends_at_the_horizon_or_by_divergence(env_id: str, options: d
     assert False in ends
 
 
+@pytest.mark.parametrize("reward", ["log", "linear"])
+@pytest.mark.parametrize(("which", "shares"), [("lowest", (0.1, 0.5)), ("random", (0.2, 1.0))])
+def test_an_interval_is_so_many_steps_of_one_size(env_id: str, reward: str, which: str, shares: Any) -> None:
+    """Rewards are of the whole stretch; runs that diverge end within one."""
+    options = {"horizon": 11, "reward": reward, "action": "absolute", "disable_env_checker": True}
+    long, short = gym.make(env_id, interval=4, **options), gym.make(env_id, **options)
+    for seed in range(4):
+        assert same(long.reset(seed=seed), short.reset(seed=seed))
+        rng, ended, taken = np.random.default_rng(seed), False, 0
+        while not ended:
+            low, high = shares
+            action = np.array([-high if which == "lowest" else rng.uniform(low, high)], np.float32)
+            _, reward_of_all, ended, _, told = long.step(action)
+            of_each, over = [], False
+            while len(of_each) < 4 and not over:
+                _, one, over, _, info = short.step(action)
+                of_each.append(one)
+            taken += len(of_each)
+            assert over == ended
+            assert same(told, info)
+            assert reward_of_all == pytest.approx(sum(of_each), rel=1e-9, abs=1e-12)
+        assert long.unwrapped.session.engine.t[0] == taken <= 11
+
+
+def test_what_is_observed_is_what_changed_between_decisions() -> None:
+    env = gym.make(REGRESSION, interval=3, horizon=7, history=2, batch_size=4)
+    env.reset(seed=1)
+    engine, names = env.unwrapped.session.engine, env.unwrapped.feature_names
+    for index, action in enumerate([-0.1, 0.05, -0.2]):
+        before = engine.direction[0].copy(), engine.signal[0], engine.step_size[0]
+        observation = env.step(np.array([action], np.float32))[0]
+        d, d_before = engine.direction[0], before[0]
+        expected = {
+            "progress": min(3 * (index + 1), 7) / 7,
+            "signal_ratio[-1]": np.log(engine.signal[0] / before[1]),
+            "step_ratio[-1]": np.log(100.0) * action,
+            "norm_ratio[-1]": 0.5 * np.log(d @ d / (d_before @ d_before)),
+            "cosine[-1]": d @ d_before / np.sqrt((d @ d) * (d_before @ d_before)),
+            "curvature[-1]": np.log(max(1.0 - d @ d_before / (d_before @ d_before), 1e-300)),
+        }
+        for name, value in expected.items():
+            assert observation[names.index(name)] == pytest.approx(np.clip(value, -5.0, 5.0), rel=1e-5), name
+    assert engine.t[0] == 7
+
+
 def test_the_first_step_moves(env_id: str) -> None:
     env = gym.make(env_id, split="test")
     for seed in range(5):
@@ -329,6 +374,7 @@ BAD_FOR_ALL = [
     ("split", "dev"),
     *product(["horizon"], [0, -1, 1.5, (5, 2), (1, 2, 3), "x", None, True, float("nan"), float("inf"), (0, 3)]),
     *product(["history"], [-1, 1.5, "x", None, (1, 2)]),
+    *product(["interval"], [0, -2, 1.5, True, "2", None, (1, 2)]),
     *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
 ]
 
@@ -337,6 +383,13 @@ BAD_FOR_ALL = [
 def test_an_option_that_cannot_be_honoured_is_refused(env_id: str, option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
         gym.make(env_id, **{option: value})
+
+
+@pytest.mark.parametrize("strategy", ["constant", "random"])
+def test_what_is_decided_once_has_no_interval(strategy: str) -> None:
+    with pytest.raises(ValueError, match=f"{strategy} steps are decided once, .*: interval is 1, not 4"):
+        gym.make(REGRESSION, strategy=strategy, interval=4)
+    gym.make(REGRESSION, strategy=strategy, interval=1)
 
 
 @pytest.mark.parametrize("mode", ["depth_array", "bogus", 3])

@@ -51,6 +51,11 @@ def policy_of(scale: float = 0.03, shift: float = 0.0) -> Policy:
     return Policy(layers, {**policy.header, "action": "absolute"})
 
 
+def held(policy: Policy, interval: int) -> Policy:
+    """Return the policy that decides every ``interval`` steps."""
+    return Policy(policy.layers, {**policy.header, "interval": interval})
+
+
 def fit(model: Any, callback: LearnedStepSize, **options: Any) -> Any:
     return model.fit(X, Y, epochs=EPOCHS, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback], **options)
 
@@ -62,10 +67,12 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.parametrize("interval", [1, 5])
 @pytest.mark.parametrize(("name", "make"), OPTIMIZERS)
-def test_steps_are_those_of_the_family(name: str, make: Any) -> None:
+def test_steps_are_those_of_the_family(name: str, make: Any, interval: int) -> None:
     """The directions are `metalearn_env.descents`', those that the environment moves along, the gradients NumPy's."""
-    callback = LearnedStepSize(policy_of(shift=-0.3), batch_size=BATCH)
+    policy = held(policy_of(shift=-0.3), interval)
+    callback = LearnedStepSize(policy, batch_size=BATCH)
     model = linear(make())
     fit(model, callback)
     theta, state, before, stepper, expected = np.zeros(4), np.zeros((1, num_carried(name, 4))), np.zeros(4), None, []
@@ -81,10 +88,15 @@ def test_steps_are_those_of_the_family(name: str, make: Any) -> None:
             known = {"log10_dimension": np.log10(3), "log10_parameters": np.log10(4), "inverse_batch_size": 1 / BATCH}
             known["optimizer"] = {"sgd": 0.0, "momentum": 0.5, "adam": 1.0}[name]
             descriptor = [float(known.get(key, 0.0)) for key in NeuralNetwork.descriptor_names]
-            stepper = Stepper(policy_of(shift=-0.3), unit=unit, horizon=STEPS, descriptor=descriptor)
-        expected.append(stepper.observe(loss, float(direction @ direction), float(direction @ before)))
-        theta, before = theta + expected[-1] * direction, direction
-    assert len(set(expected)) == STEPS == 12
+            stepper = Stepper(policy, unit=unit, horizon=STEPS, descriptor=descriptor)
+        if stepper.looks:
+            expected.append(stepper.observe(loss, float(direction @ direction), float(direction @ before)))
+            before = direction
+        else:
+            expected.append(stepper.hold())
+        theta = theta + expected[-1] * direction
+    assert STEPS == 12
+    assert len(set(expected)) == (12 if interval == 1 else 3)
     assert np.allclose(callback.step_sizes, expected, rtol=1e-6, atol=0.0)
     assert np.allclose(weights(model), theta, atol=1e-6)
     assert float(model.optimizer.learning_rate) == pytest.approx(expected[-1])
@@ -115,6 +127,42 @@ def fixed(action: float) -> Policy:
     names = list(feature_names(1))
     layers = ((np.zeros((1, len(names)), np.float32), np.array([action], np.float32)),)
     return Policy(layers, {"history": 1, "action": "absolute", "strategy": "dynamic", "feature_names": names})
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop"])
+def test_momenta_that_carry_the_learning_rate(name: str) -> None:
+    """A step size that is chosen once and held, and one that is chosen anew and the same, lead to the same place."""
+    places = []
+    for interval in (1, 5):
+        model = linear(getattr(keras.optimizers, name)(0.3, momentum=0.9))
+        fit(model, LearnedStepSize(held(fixed(-0.4), interval)))
+        places.append(weights(model))
+    assert places[0] == pytest.approx(places[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [make for _, make in OPTIMIZERS], ids=[name for name, _ in OPTIMIZERS])
+def test_what_has_gone_wrong_between_decisions_is_taken_back(make: Any) -> None:
+    """A gradient that is not finite is seen by the next loss; averages that have met it begin anew."""
+    model, callback, thetas = linear(make()), LearnedStepSize(held(fixed(-1.0), 3)), []
+
+    class Poison(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            moving = model.optimizer.apply
+
+            def apply(grads: Any, variables: Any = None) -> None:
+                thetas.append(weights(model))
+                if len(thetas) == 5:
+                    grads[0][0, 0] = np.nan
+                moving(grads, variables)
+
+            model.optimizer.apply = apply
+
+    with pytest.warns(RuntimeWarning, match="update 6: the loss is nan; back to before the last step size was chosen"):
+        model.fit(X, Y, epochs=EPOCHS, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[callback, Poison()])
+    assert np.isnan(thetas[5]).any()
+    assert np.array_equal(thetas[6], thetas[3])
+    assert np.isfinite([*thetas[6:], weights(model)]).all()
+    assert np.isnan(callback.step_sizes).tolist() == [t == 5 for t in range(STEPS)]
 
 
 def test_the_guard_returns_to_where_the_loss_was_finite() -> None:

@@ -34,6 +34,13 @@ def test_the_range_is_that_of_training_tasks(tmp_path: Path) -> None:
     assert policy.header["env_kwargs"] == OPTIONS
 
 
+def test_what_a_policy_meets_is_met_at_its_decisions(tmp_path: Path) -> None:
+    file = trained(tmp_path / "mine.safetensors", env=ENV, env_kwargs={"horizon": 10}, interval=5)
+    observed.main(observed.Args((file,), rows=8, steps=1))
+    policy = load(file)
+    assert np.array(policy.header["observed"])[:, feature_names(1).index("progress")].tolist() == [0.0, 0.5]
+
+
 def test_nothing_is_written_where_one_cannot_be(tmp_path: Path) -> None:
     file, other = trained(tmp_path / "one", env=ENV, env_kwargs={}), trained(tmp_path / "other", env=ENV)
     with pytest.raises(ValueError, match="other does not tell its env_kwargs"):

@@ -13,9 +13,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from metalearn_env.actions import FACTORS, SPREADS
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
+from metalearn_env.families import make_family
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import FORMAT, SHIPPED, Policy, load
+from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import log_gap
 from metalearn_env.scoring import final_log_gap, score_row, task_sets
 from metalearn_env.scoring.contenders import run_policy
@@ -24,7 +27,9 @@ ACTIONS, STRATEGIES = ("relative", "absolute", "discrete"), ("dynamic", "constan
 REGRESSION = "MetaLearn/LinearRegression-v0"
 
 
-def untrained(action: str = "relative", strategy: str = "dynamic", history: int = 2, seed: int = 0) -> Policy:
+def untrained(
+    action: str = "relative", strategy: str = "dynamic", history: int = 2, seed: int = 0, **header: Any
+) -> Policy:
     """Return a policy of random weights for any kind of action."""
     rng, names = np.random.default_rng(seed), feature_names(history)
     parts = (len(FACTORS), len(SPREADS)) if action == "discrete" else (1, 1)
@@ -34,8 +39,8 @@ def untrained(action: str = "relative", strategy: str = "dynamic", history: int 
         ((rng.normal(size=(out, into)) / into**0.5).astype(np.float32), rng.normal(size=out).astype(np.float32))
         for into, out in pairwise(sizes)
     )
-    header = {"history": history, "action": action, "strategy": strategy, "feature_names": list(names)}
-    return Policy(layers, {**header, "env": REGRESSION, "seed": seed})
+    known = {"history": history, "action": action, "strategy": strategy, "feature_names": list(names)}
+    return Policy(layers, {**known, "env": REGRESSION, "seed": seed, **header})
 
 
 # Files
@@ -115,6 +120,8 @@ WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps({"history": 1})}, WEIGHT, BIAS, "feature_names"),
         ({"policy": json.dumps(header(history=-3))}, WEIGHT, BIAS, "history"),
         ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
+        ({"policy": json.dumps(header(interval=0))}, WEIGHT, BIAS, "interval is a whole number >= 1, not 0"),
+        ({"policy": json.dumps(header(interval=2, strategy="constant"))}, WEIGHT, BIAS, "interval is 1, not 2"),
         ({"policy": json.dumps(header(activation="gelu"))}, WEIGHT, BIAS, "activation is one of tanh, relu, not"),
         ({"policy": json.dumps(header(output="raw"))}, WEIGHT, BIAS, "output is one of clip, tanh, not"),
         ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 21"),
@@ -252,10 +259,15 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
     assert np.array_equal(again, log_gap(engine))
 
 
-@pytest.mark.parametrize(("action", "strategy"), list(product(ACTIONS, ("dynamic", "constant"))))
-def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, strategy: str) -> None:
-    horizon, policy = 12, untrained(action, strategy)
-    env = gym.make(env_id, split="test", horizon=horizon, history=2, action=action, strategy=strategy)
+@pytest.mark.parametrize(
+    ("action", "strategy", "interval"),
+    [*((*both, 1) for both in product(ACTIONS, ("dynamic", "constant"))), *((one, "dynamic", 5) for one in ACTIONS)],
+)
+def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, strategy: str, interval: int) -> None:
+    horizon, policy = 12, untrained(action, strategy, interval=interval)
+    options = {"history": 2, "action": action, "strategy": strategy, "interval": interval}
+    env = gym.make(env_id, split="test", horizon=horizon, **options)
+    policy.check_options(options)
     for seed in range(5):
         observation, _ = env.reset(seed=seed)
         session = env.unwrapped.session
@@ -265,9 +277,36 @@ def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, str
         steps, ended = policy.step_sizes(engine), False
         while not ended:
             observation, _, ended, _, info = env.step(policy(observation[None])[0])
-            for _ in range(horizon if strategy == "constant" else 1):
+            for _ in range(horizon if strategy == "constant" else min(interval, horizon - int(engine.t[0]))):
                 engine.advance_only(~engine.ended, next(steps))
             assert info["step_size"] == pytest.approx(engine.step_size[0], rel=1e-6)
             assert info["gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
         assert engine.ended.all()
         assert info["final_gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
+
+
+def test_another_interval_is_refused_like_another_history() -> None:
+    with pytest.raises(ValueError, match="the policy was trained with interval=3, not 1"):
+        untrained(interval=3).check_options({"interval": 1})
+    with pytest.raises(ValueError, match="the policy was trained with interval=1, not 2"):
+        untrained().check_options({"interval": 2})
+    untrained(interval=3).check_options({"horizon": 9})
+    assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
+
+
+def test_a_policy_with_an_interval_is_asked_at_decisions_alone() -> None:
+    asked, policy = [], untrained(interval=4)
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        asked.append(len(observations))
+        return policy(observations)
+
+    family = make_family("LinearRegression")
+    engine = Engine.start(family, draw_tasks(family, seed=0, n=3, horizon=10), 10)
+    taken = []
+    for _, step in zip(range(10), driven(act, policy.header, engine), strict=False):
+        taken.append(step)
+        engine.advance(step)
+    assert asked == [3, 3, 3]
+    assert [len(set(map(tuple, taken[first : first + 4]))) for first in (0, 4, 8)] == [1, 1, 1]
+    assert len(set(map(tuple, taken))) == 3

@@ -371,6 +371,7 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "feedback", "strategy": "random"}, "feedback is dynamic"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "action:absolute")}, "'absolute', not 'relative'"),
+        ({"kind": "feedback", "env_kwargs": (*TEXT, "interval:2")}, "map has interval=1, not 2"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "action:discrete")}, "relative or absolute, not 'discrete'"),
         ({"kind": "feedback", "through": "nothing"}, "through is one of all, steps"),
         ({"kind": "static", "through": "steps"}, "not through all, not static"),

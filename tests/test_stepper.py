@@ -26,9 +26,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tame(action: str, strategy: str) -> Policy:
+def tame(action: str, strategy: str, interval: int = 1) -> Policy:
     """Return a policy of random weights that keeps off the bounds of step sizes."""
-    policy = untrained(action, strategy, history=3)
+    policy = untrained(action, strategy, history=3, interval=interval)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.1 * weight, 0.1 * bias)), policy.header)
 
@@ -47,25 +47,33 @@ def stepper_of(policy: Policy, engine: Engine) -> Stepper:
 
 
 def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
-    """Step through a loop of one's own, with the family for its directions and nothing else."""
-    family, theta, before, chosen = engine.family, engine.theta, np.zeros_like(engine.theta), []
+    """Step through a loop of one's own, with the family for its directions and nothing else.
+
+    The engine keeps theta, and in ``direction`` that of the last decision.
+    """
+    family, theta, before, chosen = engine.family, engine.theta, engine.direction, []
     scaled = scaled_columns(family)
     for t in range(stepper.t, stepper.t + steps):
         _, signal, direction = family.evaluate(engine.task, theta, np.array([t]))
-        d, d_before = direction[0, scaled], before[0, scaled]
-        chosen.append(stepper.observe(float(signal[0]), float(d @ d), float(d @ d_before)))
+        if stepper.looks:
+            d, d_before = direction[0, scaled], before[0, scaled]
+            chosen.append(stepper.observe(float(signal[0]), float(d @ d), float(d @ d_before)))
+            engine.direction = before = direction
+        else:
+            chosen.append(stepper.hold())
         theta[:, scaled] += chosen[-1] * direction[:, scaled]
         if family.num_carried:
             theta[:, -family.num_carried :] += direction[:, -family.num_carried :]
-        before = direction
     return chosen
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("action", ["relative", "absolute", "discrete"])
-@pytest.mark.parametrize("strategy", ["dynamic", "constant", "random"])
-def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str) -> None:
-    policy, engine = tame(action, strategy), engine_of(name)
+@pytest.mark.parametrize(
+    ("strategy", "interval"), [("dynamic", 1), ("constant", 1), ("random", 1), ("dynamic", 2), ("dynamic", 5)]
+)
+def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str, interval: int) -> None:
+    policy, engine = tame(action, strategy, interval), engine_of(name)
     inside = []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
         inside.append(float(step[0]))
@@ -73,23 +81,48 @@ def test_steps_are_those_of_the_environment(name: str, action: str, strategy: st
     fresh = engine_of(name)
     chosen = outside(fresh, stepper_of(policy, fresh), HORIZON)
     assert np.allclose(chosen, inside, rtol=1e-6, atol=0.0)
-    assert strategy == "constant" or len(set(inside)) > HORIZON / 2 or action == "discrete"
+    assert strategy == "constant" or len(set(inside)) > HORIZON / interval / 2 or action == "discrete"
 
 
-@pytest.mark.parametrize(("action", "strategy"), [("relative", "random"), ("relative", "constant")])
-def test_what_is_saved_goes_on_bit_for_bit(action: str, strategy: str) -> None:
-    policy = tame(action, strategy)
+@pytest.mark.parametrize(
+    ("strategy", "interval", "saved"),
+    [("random", 1, 1), ("constant", 1, 1), ("dynamic", 1, 3), ("dynamic", 3, 4), ("dynamic", 3, 5), ("dynamic", 3, 6)],
+)
+def test_what_is_saved_goes_on_bit_for_bit(strategy: str, interval: int, saved: int) -> None:
+    policy = tame("relative", strategy, interval)
     whole, engine = engine_of("LinearRegression"), engine_of("LinearRegression")
     expected = outside(whole, stepper_of(policy, whole), HORIZON)
     first = stepper_of(policy, engine)
-    begun = outside(engine, first, 1)
+    begun = outside(engine, first, saved)
     second = stepper_of(policy, engine_of("LinearRegression"))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert second.t == 1
-    theta_before = engine.family.evaluate(engine.task, np.zeros_like(engine.theta), np.array([0])).direction
-    _, signal, d = engine.family.evaluate(engine.task, engine.theta, np.array([1]))
-    begun.append(second.observe(float(signal[0]), float(d[0] @ d[0]), float(d[0] @ theta_before[0])))
-    assert begun == expected[:2]
+    assert second.t == saved
+    assert begun + outside(engine, second, HORIZON - saved) == expected
+
+
+def test_a_state_of_before_there_were_intervals_is_one_of_an_interval_of_one() -> None:
+    policy = tame("relative", "dynamic")
+    first, second = (Stepper(policy, unit=0.1, horizon=5) for _ in range(2))
+    run(first, [1.0, 0.5])
+    state = first.state_dict()
+    del state["driver"]["left"]
+    second.load_state_dict({**state, "driver": {**state["driver"], "held": None}})
+    assert run(second, [0.4, 0.3]) == run(first, [0.4, 0.3])
+
+
+def test_what_is_not_due_is_an_error_and_changes_nothing() -> None:
+    stepper = Stepper(tame("relative", "dynamic", 2), unit=0.1, horizon=5)
+    with pytest.raises(RuntimeError, match=r"a decision is due at step 0: observe\(\) tells"):
+        stepper.hold()
+    first = stepper.observe(1.0, 1.0)
+    assert not stepper.looks
+    before = stepper.state_dict()
+    with pytest.raises(RuntimeError, match=r"no decision is due at step 1: hold\(\) tells"):
+        stepper.observe(1.0, 1.0)
+    assert stepper.state_dict() == before
+    assert stepper.hold() == first
+    assert stepper.looks
+    assert stepper.t == 2
 
 
 def run(stepper: Stepper, losses: list[float]) -> list[float]:

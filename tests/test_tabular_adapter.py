@@ -22,9 +22,9 @@ from metalearn_env.stepper import Stepper
 HORIZON = 60
 
 
-def tame(shift: float = -0.1) -> Policy:
+def tame(shift: float = -0.1, interval: int = 1) -> Policy:
     """Return a policy of random weights whose steps are about 1000^shift."""
-    policy = untrained("absolute", history=2)
+    policy = untrained("absolute", history=2, interval=interval)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
 
@@ -38,11 +38,11 @@ def describe_table(states: int, actions: int, discount: float, epsilon: float) -
 CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
 
 
-@pytest.mark.parametrize("mdp", [None, "FrozenLake-v1", CLIFF])
-def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
+@pytest.mark.parametrize(("mdp", "interval"), [(None, 1), (None, 4), ("FrozenLake-v1", 1), (CLIFF, 1), (CLIFF, 7)])
+def test_steps_and_tables_are_those_of_the_family(mdp: str | None, interval: int) -> None:
     family = QLearning(sampling="trajectory", mdp=mdp)
     task = draw_tasks(family, seed=5, n=1, horizon=HORIZON)
-    engine, expected, policy = Engine.start(family, task, HORIZON), [], tame()
+    engine, expected, policy = Engine.start(family, task, HORIZON), [], tame(interval=interval)
     log_states, log_actions, _, _, epsilon = task.descriptor[0]
     states = round(10.0**log_states)
     alpha = LearnedAlpha(
@@ -65,7 +65,7 @@ def test_steps_and_tables_are_those_of_the_family(mdp: str | None) -> None:
         table[pair] += chosen * error
         engine.advance(step)
         assert np.allclose(engine.theta[0, :-1], table, rtol=1e-6, atol=1e-6 * np.abs(table).max())
-    assert len(set(expected)) > HORIZON / 2
+    assert len(set(expected)) > HORIZON / interval / 2
     assert alpha.t == HORIZON
 
 
@@ -86,6 +86,20 @@ def test_a_step_size_is_held_for_a_sweep() -> None:
     assert found == pytest.approx([before] * 3 + [first] * 4 + [second] * 4 + [third], rel=1e-12)
     assert len({before, first, second, third}) == 4
     assert alpha.t == 12
+
+
+def test_an_interval_is_of_sweeps() -> None:
+    """The policy is shown what the last of them has met, beside what that before the last decision had."""
+    options: dict[str, Any] = {"horizon": 32, "discount": 0.9, "sweep": 2, "most": math.inf}
+    alpha = LearnedAlpha(3, 2, tame(interval=3), **options)
+    known: dict[str, Any] = {"kind": "reinforcement", "descriptor": describe_table(3, 2, 0.9, 0.1)}
+    stepper = Stepper(tame(interval=3), unit=1.0, horizon=15, **known)
+    errors = [(1.0, 0, 1), (3.0, 0, 1), *[(9.0, 2, 0)] * 4, (0.5, 0, 1), (0.5, 2, 1)]
+    found = [alpha(*error) for error in errors]
+    first = stepper.observe(0.5 * 4.0, 4.0)
+    assert [stepper.hold(), stepper.hold()] == [first, first]
+    second = stepper.observe(0.5 * 0.25, 0.25, 0.5)
+    assert found == pytest.approx([1.0, *[first] * 6, second], rel=1e-12)
 
 
 def test_there_are_no_more_decisions_than_in_training() -> None:
@@ -150,10 +164,10 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
     assert learner.alpha.t == steps
 
 
-@pytest.mark.parametrize("sweep", [1, 3])
-def test_what_is_saved_goes_on_bit_for_bit(sweep: int) -> None:
+@pytest.mark.parametrize(("sweep", "interval"), [(1, 1), (3, 1), (1, 3)])
+def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int) -> None:
     def made() -> LearnedAlpha:
-        return LearnedAlpha(5, 2, tame(0.1), horizon=9, discount=0.9, sweep=sweep, most=1.0)
+        return LearnedAlpha(5, 2, tame(0.1, interval), horizon=9, discount=0.9, sweep=sweep, most=1.0)
 
     whole, first, second = made(), made(), made()
     errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]

@@ -23,6 +23,7 @@ pytest.importorskip("torch")
 import torch
 
 from metalearn_env.adapters.torch import LearnedStepSize
+from metalearn_env.updates import Updates
 
 HORIZON = 15
 RNG = np.random.default_rng(0)
@@ -97,8 +98,11 @@ class Loop:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize(("action", "strategy"), [("relative", "dynamic"), ("discrete", "random")])
-def test_steps_are_those_of_the_environment(optimizer: str, action: str, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("action", "strategy", "interval"),
+    [("relative", "dynamic", 1), ("discrete", "random", 1), ("relative", "dynamic", 2), ("absolute", "dynamic", 4)],
+)
+def test_steps_are_those_of_the_environment(optimizer: str, action: str, strategy: str, interval: int) -> None:
     options: dict[str, Any] = {"momentum": 0.8} if optimizer == "momentum" else {}
     family = make_family(
         "NeuralNetwork",
@@ -110,7 +114,7 @@ def test_steps_are_those_of_the_environment(optimizer: str, action: str, strateg
         scale=0,
         **options,
     )
-    policy = tame(action, strategy)
+    policy = tame(action, strategy, interval)
     engine = Engine.start(family, draw_tasks(family, seed=1, n=1, horizon=HORIZON), HORIZON)
     task, inside = engine.task, []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
@@ -130,7 +134,7 @@ def test_steps_are_those_of_the_environment(optimizer: str, action: str, strateg
         learner.step()
         chosen += scheduler.get_last_lr()
     assert np.allclose(chosen, inside, rtol=1e-6, atol=0.0)
-    assert len(set(inside)) > HORIZON / 3
+    assert len(set(inside)) > HORIZON / interval / 3
     theta = torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
     assert np.allclose(theta, engine.theta[0, : len(theta)], rtol=1e-6, atol=1e-9)
 
@@ -260,7 +264,86 @@ def test_beyond_the_horizon_steps_stay() -> None:
     assert len(set(loop.rates)) == 4
 
 
+# Between decisions
+
+
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), *OTHERS.values()], ids=[*OPTIMIZERS, *OTHERS])
+def test_updates_between_decisions_are_the_optimisers_own(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured for them."""
+    loop = Loop(tame("relative", "dynamic", 4), make, torch.float64, horizon=10)
+    twin = Loop(fixed(0.0), make, torch.float64)
+    twin.scheduler.detach()
+    asked: list[int] = []
+    for name in ("check", "keep", "prepare"):
+        kept = getattr(Updates, name)
+        monkeypatch.setattr(Updates, name, lambda *args, _kept=kept: (asked.append(loop.scheduler.t), _kept(*args))[1])
+    for _ in range(10):
+        twin.model.load_state_dict(loop.model.state_dict())
+        loop.run(1)
+        twin.loss()
+        for group, rate in zip(twin.optimizer.param_groups, loop.scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+        twin.optimizer.step()
+        assert torch.allclose(loop.theta(), twin.theta(), rtol=1e-6, atol=1e-9)
+    assert set(asked) == {0, 4, 8}
+    assert [len(set(loop.rates[first : first + 4])) for first in (0, 4, 8)] == [1, 1, 1]
+    assert len(set(loop.rates)) == 3
+
+
+def test_an_interval_does_not_outlast_the_horizon() -> None:
+    loop = Loop(tame("relative", "dynamic", 3), horizon=5).run(5)
+    with pytest.warns(RuntimeWarning, match="horizon of 5 updates has passed") as caught:
+        loop.run(1)
+    assert caught[0].filename == __file__
+    loop.run(6)
+    assert loop.rates[3:] == [loop.rates[3]] * 9
+    with pytest.warns(RuntimeWarning, match="horizon of 3 updates has passed") as caught:
+        Loop(tame("relative", "dynamic", 3), horizon=3).run(4)
+    assert caught[0].filename == __file__
+
+
+def test_an_unknown_horizon_is_doubled_at_a_decision() -> None:
+    policy = gentle()
+    held = Policy(policy.layers, {**policy.header, "interval": 40})
+    unknown, hundred = Loop(held), Loop(held, horizon=100)
+    assert unknown.run(130).rates[:40] != hundred.run(80).rates[:40]
+    assert len(set(unknown.rates)) == 4
+
+
 # The guard
+
+
+@pytest.mark.parametrize("make", [OPTIMIZERS["momentum"], OPTIMIZERS["adam"]])
+@pytest.mark.parametrize("bad", [math.nan, 1e9])
+@pytest.mark.parametrize("when", [5, 7, 8])
+def test_the_guard_goes_back_to_the_last_decision(make: Any, bad: float, when: int) -> None:
+    """Which was at update 4; that at update 8 has not been made."""
+    policy = fixed(0.0)
+    loop = Loop(Policy(policy.layers, {**policy.header, "interval": 4}), make).run(4)
+    before = loop.theta()
+    loop.run(when - 4)
+    with pytest.warns(RuntimeWarning, match=f"update {when}: the loss is .*; back to before the last step size"):
+        loop.run(1, times=bad)
+    assert torch.equal(loop.theta(), before)
+    assert loop.run(9).rates[-9:-5] == pytest.approx([0.1 * loop.rates[0]] * 4, rel=0.9)
+    assert len(set(loop.rates[when + 1 : when + 5])) == 1
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_averages_that_met_a_bad_gradient_between_decisions_begin_anew(make: Any) -> None:
+    policy = fixed(0.0)
+    loop = Loop(Policy(policy.layers, {**policy.header, "interval": 4}), make).run(4)
+    before = loop.theta()
+    loop.run(1)
+    loop.scheduler.step(loop.loss())
+    loop.model[0].weight.grad[0, 0] = math.nan
+    loop.optimizer.step()
+    with pytest.warns(RuntimeWarning, match="update 6: the loss is nan"):
+        loop.run(1)
+    assert torch.equal(loop.theta(), before)
+    assert not loop.optimizer.state
+    assert loop.run(6).theta().isfinite().all()
+    assert all(value.isfinite().all() for _, value in flat(loop.optimizer.state_dict()["state"]))
 
 
 @pytest.mark.parametrize("make", [OPTIMIZERS["momentum"], OPTIMIZERS["adam"]])
@@ -332,9 +415,10 @@ def test_the_guard_keeps_at_it() -> None:
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize(("strategy", "interval"), [("random", 1), ("dynamic", 3)])  # in the middle of an interval
 @pytest.mark.filterwarnings("ignore:update 3")
-def test_what_is_saved_goes_on_bit_for_bit(make: Any, guarded: bool) -> None:
-    policy = tame("relative", "random")
+def test_what_is_saved_goes_on_bit_for_bit(make: Any, guarded: bool, strategy: str, interval: int) -> None:
+    policy = tame("relative", strategy, interval)
     loop = Loop(policy, make, horizon=12).run(3)
     loop.run(1, times=math.nan if guarded else 1.0)
     file = io.BytesIO()

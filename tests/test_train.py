@@ -87,6 +87,7 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
     header = policy.header
     assert (header["env"], header["env_kwargs"], header["seed"], header["algorithm"]) == (ENV, TINY, 0, "ppo")
     assert (header["action"], header["strategy"], header["history"]) == ("relative", "dynamic", 5)
+    assert header["interval"] == policy.interval == 1
     assert header["feature_names"] == list(feature_names(5))
     assert {"numpy", "torch", "stable_baselines3", "gymnasium", "metalearn_env"} <= header["versions"].keys()
     scores = dict(read_scores(finished.out))
@@ -95,6 +96,47 @@ def test_the_policy_says_where_it_comes_from(finished: Any) -> None:
     tasks = TaskSet(ENV, "validation", 16, 0, TINY)
     row = score(tasks, [contender(str(finished.out / POLICY))])["rows"][0]
     assert row["iqm"] == pytest.approx(header["validation_iqm"], abs=1e-4)
+
+
+def test_a_policy_tells_its_interval(tmp_path: Path) -> None:
+    args = replace(arguments(tmp_path / "run", steps=320), env_kwargs=(*TEXT, "interval:4"))
+    train.main(args)
+    policy = load(args.out / POLICY)
+    assert policy.interval == policy.header["interval"] == 4
+    row = score(TaskSet(ENV, "validation", 16, 0, TINY), [contender(str(args.out / POLICY))])["rows"][0]
+    assert row["iqm"] == pytest.approx(policy.header["validation_iqm"], abs=1e-4)
+
+
+def test_a_run_begins_from_a_policy(finished: Any, tmp_path: Path) -> None:
+    """Which may have decided at another interval."""
+    init = finished.out / POLICY
+    args = replace(
+        arguments(tmp_path / "run", small={**SMALL, "learning_rate": 1e-12}, steps=320, init=init),
+        env_kwargs=(*TEXT, "interval:3"),
+    )
+    train.main(args)
+    then, before = load(args.out / POLICY), load(init)
+    seen = np.random.default_rng(0).normal(size=(9, len(feature_names(5)))).astype(np.float32)
+    assert replace(then, header=before.header)(seen) == pytest.approx(before(seen), abs=1e-5)
+    assert then.header["begun_from"] == before.header["command"]
+    assert (before.interval, then.interval) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"env_kwargs": (*TEXT, "history:2")}, "was trained on the features"),
+        ({"env_kwargs": (*TEXT, "action:absolute")}, "trained with action='relative', not 'absolute'"),
+        ({"hyperparams": hyperparams({**SMALL, "policy_kwargs": {"net_arch": [4, 8]}})}, "the policy has layers"),
+        ({"algo": "sac", "hyperparams": hyperparams(OFF_POLICY)}, "are of ppo, a2c or trpo, not SAC"),
+    ],
+)
+def test_a_run_that_cannot_begin_from_a_policy_leaves_no_trace(
+    finished: Any, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        train.main(replace(arguments(tmp_path / "run", init=finished.out / POLICY), **options))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ FOR_ALL: dict[str, dict[str, Any]] = {
     "random discrete": {"strategy": "random", "action": "discrete", "horizon": 5, "split": "validation"},
     "discrete dict": {"action": "discrete", "observation": "dict", "horizon": (3, 7), "history": 2},
     "linear": {"reward": "linear", "horizon": 4, "split": "test", "history": 0},
+    "interval": {"interval": 3, "horizon": (2, 9)},
+    "interval diverging": {"interval": 4, "action": "absolute", "horizon": (5, 17), "reward": "linear"},
     "diverging": {"action": "absolute", "horizon": 9, "observation": "dict"},
 }
 FOR_REGRESSION: dict[str, dict[str, Any]] = {

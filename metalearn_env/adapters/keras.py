@@ -7,12 +7,14 @@ A step is chosen from where it starts: from the loss of the minibatch and the di
 to move. While ``fit`` runs, the callback stands before ``optimizer.apply``: the optimiser makes its update at a
 learning rate of 1 and from zero, so that the variables hold its direction; the policy is shown what
 `MetaLearn/NeuralNetwork-v0` would show, by the same code, and the variables move so far. ``optimizer.learning_rate`` is
-then the step size that was taken; what it was before ``fit`` does not matter.
+then the step size that was taken; what it was before ``fit`` does not matter. Between the decisions of a policy that
+holds a step size for an ``interval`` of updates, the optimiser makes its own, and nothing but the loss is looked at.
 
-**Guard.** Where a loss, gradient or direction is not finite, or a loss is ``explodes_at`` times the first, the
-variables go back to where they were before the last step, the update is left out, and there is a `RuntimeWarning`. The
-run goes on like a new one of the steps that are left, from its natural step size, but at most from a tenth of the last
-one, or of where the run before began, if that is less. At the first step it is a `ValueError`.
+**Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient or direction is
+not finite, the variables go back to where they were at the last decision, the update is left out, and there is a
+`RuntimeWarning`; averages of the optimiser that have met what is not finite begin anew. The run goes on like a new one
+of the steps that are left, from its natural step size, but at most from a tenth of the last one, or of where the run
+before began, if that is less. At the first step it is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
         self._batch_size, self._told = batch_size, dict(descriptor or {})
         self._explodes_at, self._guard = explodes_at, Guard(explodes_at)
+        self._carried = 1.0  # the learning rate that the optimiser's momenta are of
         known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
         Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
@@ -95,7 +98,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self._horizon = self.horizon or self.params["epochs"] * steps
         self.step_sizes, self.losses, self._loss = [], [], None
         self._stepper: Stepper | None = None
-        self._earlier: Tensors | None = None  # the variables before the last step
+        self._earlier: Tensors | None = None  # the variables at the last decision
         self._before: torch.Tensor | None = None  # its direction, flat
         self._last, self._guard = 1.0, Guard(self._explodes_at)
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
@@ -104,6 +107,7 @@ class LearnedStepSize(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Leave model and optimiser to themselves."""
         if "apply" in vars(self.model.optimizer):
+            self._carry(1.0)
             del self.model.compute_loss, self.model.optimizer.apply
 
     def _keeping_loss(self, *args: Any, **kwargs: Any) -> Any:
@@ -118,6 +122,11 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._loss is None:
             raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
         loss, self._loss = float(self._loss), None
+        if self._stepper is not None and not self._stepper.looks and self._guard.accepts(loss, begins=False):
+            self._carry(self._last)
+            self._apply(grads, variables)
+            self.losses.append(loss)
+            return self.step_sizes.append(self._stepper.hold())
         values = [variable.value.data for variable in variables]
         here = [value.clone() for value in values]
         self.losses.append(loss)
@@ -153,12 +162,19 @@ class LearnedStepSize(keras.callbacks.Callback):
     def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> torch.Tensor:
         """Return the update, flat, that the optimiser makes at a learning rate of 1; the variables are as they were."""
         _set_rate(optimizer, 1.0)
+        self._carry(1.0)
         torch._foreach_zero_([variable.value.data for variable in variables])
         try:
             self._apply(grads, variables)
             return _flat([variable.value.data for variable in variables], variables)
         finally:
             torch._foreach_copy_([variable.value.data for variable in variables], here)
+
+    def _carry(self, rate: float) -> None:
+        """Let the momenta of Keras, sums of steps rather than of directions, be of a learning rate from now on."""
+        if rate != self._carried and (momenta := _momenta(self.model.optimizer)):
+            torch._foreach_mul_(momenta, rate / self._carried)
+        self._carried = rate
 
     def _chosen(
         self,
@@ -180,15 +196,18 @@ class LearnedStepSize(keras.callbacks.Callback):
         return self._stepper.observe(loss, squared, alignment)
 
     def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
-        """Go back to before the last step, from where a new run begins with smaller ones."""
+        """Go back to the last decision but this, from where a new run begins with smaller steps."""
         torch._foreach_copy_(values, self._earlier or here)
+        for average in (variable.value.data for variable in self.model.optimizer.variables):
+            if not bool(average.isfinite().all()):
+                average.zero_()
         if self._stepper is not None:
             self._guard.shrink(self._last, self._stepper.unit)
         self._last, self._before, self._earlier, self._stepper = self._guard.most, None, None, None
         _set_rate(self.model.optimizer, self._guard.most)
         self.step_sizes.append(math.nan)
         warnings.warn(
-            f"update {len(self.losses)}: {why}; back to before the last step, "
+            f"update {len(self.losses)}: {why}; back to before the last step size was chosen, "
             f"and on with steps of {self._guard.most:.3g}",
             RuntimeWarning,
             stacklevel=2,
@@ -221,6 +240,12 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
     for variable in variables:
         if variable.constraint is not None:
             raise ValueError(f"{variable.path} has a constraint, which makes an update no multiple of a direction")
+
+
+def _momenta(optimizer: Any) -> Tensors:
+    """Return the optimiser's sums of steps, if it keeps any; its other averages are of gradients."""
+    kept = {"SGD": "momentums", "RMSprop": "_momentums"}.get(type(optimizer).__name__)
+    return [variable.value.data for variable in getattr(optimizer, kept, [])] if kept and optimizer.momentum else []
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

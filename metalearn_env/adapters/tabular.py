@@ -4,9 +4,10 @@
 ``Q[state, action] += alpha * error``; `QLearner` is a whole Q-learner around it.
 
 A single error says little. As many updates as the table has entries, a *sweep*, do about what a synchronous step of
-`MetaLearn/QLearning-v0` does, and so the policy is asked once a sweep, for the mean errors of the entries that it met,
-and alpha is held through the next. Before the first it is asked, too, knowing the sizes of table and run alone. With
-``sweep=1`` it is asked at each update, and is shown what trajectories of the environment show, by the same code.
+`MetaLearn/QLearning-v0` does, and so the policy is asked once a sweep (or as many sweeps as its interval says), for the
+mean errors of the entries that it met, and alpha is held through the next. Before the first it is asked, too, knowing
+the sizes of table and run alone. With ``sweep=1`` it is asked at each update, and is shown what trajectories of the
+environment show, by the same code.
 
 >>> learner = QLearner(4, 2, Policy.untrained(history=1, seed=0), horizon=100, discount=0.9, seed=0)
 >>> error = learner.update(state=0, action=1, reward=1.0, next_state=2, terminated=False)
@@ -44,9 +45,10 @@ class LearnedAlpha:
         epsilon: part of the actions that are random.
         most: no step size is larger; up to 1, no value leaves the range of what returns can be. The policy is shown
             the step that was taken. None: 1, and less in runs that are short for their table, see `largest_step`.
-        sweep: updates that a step size is held for. None: as many as the table has entries, and at least so many that
-            there are no more decisions than in the longest run that the policy met in training. The run begins with
-            the first sweep that has an error: what comes before changes nothing.
+        sweep: updates that make a step of the policy, which decides every ``interval`` steps of its own. None: as many
+            as the table has entries, and at least so many that there are no more steps than in the longest run that
+            the policy met in training. The run begins with the first sweep that has an error: what comes before
+            changes nothing.
 
     Attributes:
         t: the number of updates.
@@ -109,7 +111,11 @@ class LearnedAlpha:
         return self._alpha
 
     def _swept(self) -> None:
-        """Show the policy what the sweep has met, and take the step size that it chooses."""
+        """Show the policy what the sweep has met, if a decision is due, and take the step size that it chooses."""
+        if not self._stepper.looks:
+            self._stepper.hold()
+            self._sums[:], self._counts[:] = 0.0, 0.0
+            return
         met = self._counts > 0.0
         means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
         squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()

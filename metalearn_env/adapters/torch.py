@@ -18,18 +18,23 @@ scaled. From then on ``optimizer.param_groups[i]["lr"]`` is the learning rate of
 the learning rates that they began with; otherwise those do not matter. Hooks that change gradients before
 ``optimizer.step()`` are registered before this.
 
+**Interval.** A policy that holds a step size for an ``interval`` of updates looks at directions, and chooses, at its
+decisions alone. In between the optimiser makes its updates with the learning rate that it has, and nothing but the loss
+is looked at.
+
 **Horizon.** The policy is told how much of the run has passed. Steps beyond the horizon are as long as the last one
 within. Of an unknown one, None, the policy is told 50 steps, and twice as many whenever they have passed.
 
-**Guard.** Where a loss or gradient is not finite, or a loss is ``explodes_at`` times the first, the parameters
-go back to where they were before the last step, the optimiser is given no gradient, so that its averages never meet a
-bad one, and there is a `RuntimeWarning`. The run goes on like a new one of the steps that are left, from its natural
-step size, but at most from a tenth of the last one, or of where the run before began, if that is less. At the very
-first step, with nothing to go back to, it is a `ValueError`.
+**Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient is not finite,
+the parameters go back to where they were at the last decision (of policies that decide each time: before the last
+step), the optimiser is given no gradient, so that its averages meet no bad one, and there is a `RuntimeWarning`;
+averages that have met one since the last decision begin anew. The run goes on like a new one of the steps that are
+left, from its natural step size, but at most from a tenth of the last one, or of where the run before began, if that is
+less. At the very first step, with nothing to go back to, it is a `ValueError`.
 
-What cannot be seen is not undone: other state of the model, such as running means of batch normalisation. A process of
-distributed training gives `step` the mean loss of all, so that all choose the same step. Four numbers are kept for
-each parameter.
+What cannot be seen is not undone: other state of the model, such as running means of batch normalisation, and a bad
+gradient between two decisions where no loss follows, at the very end of a run. A process of distributed training gives
+`step` the mean loss of all, so that all choose the same step. Four numbers are kept for each parameter.
 """
 
 from __future__ import annotations
@@ -96,6 +101,7 @@ class LearnedStepSize:
         self._last = self._updates.rates[0]  # the last step size
         self._loss: float | None = None  # of the update to come
         self._skips = False  # that update is to be left out
+        self._measures = False  # it is to be measured, and made anew
         self._hooks = optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after)
 
     def step(self, loss: Any) -> None:
@@ -104,7 +110,7 @@ class LearnedStepSize:
         Raises:
             ValueError: the first loss is not finite and above 0.
         """
-        value = float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+        value = loss.item() if isinstance(loss, torch.Tensor) else float(loss)
         if not self.t and not 0.0 < value < math.inf:
             raise ValueError(f"the first loss is above 0 and finite, since losses are compared by ratios, not {value}")
         self._loss, self._skips = value, False
@@ -141,7 +147,7 @@ class LearnedStepSize:
             stepper = self._begun(1.0)
             stepper.load_state_dict(state_dict["stepper"])
         self._updates.restore(state_dict["updates"])
-        self._stepper, self._loss, self._skips = stepper, None, False
+        self._stepper, self._loss, self._skips, self._measures = stepper, None, False, False
         self.t, self.horizon = state_dict["t"], state_dict["horizon"]
         self._guard.highest, self._guard.most, self._last = (state_dict[name] for name in ("highest", "most", "last"))
 
@@ -155,6 +161,11 @@ class LearnedStepSize:
             raise RuntimeError("optimizer.step() takes no closure here: the loss is given to step(loss) before it")
         if self._loss is None:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
+        if self._stepper is not None and not (self._skips or self._stepper.looks):
+            self._stepper.hold()
+            if self.t == self.horizon:
+                self._tell_the_end(stacklevel=4)
+            return
         self._updates.check()
         with torch.no_grad():
             if not self._skips:
@@ -174,13 +185,14 @@ class LearnedStepSize:
             updates.keep(self._chosen(loss, squared, alignment))
         else:
             updates.prepare(squared)
+            self._measures = True
 
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         loss, self._loss = self._loss, None
-        if not (self._skips or self._updates.foreseen) and loss is not None:
+        if self._measures and loss is not None:
             with torch.no_grad():
                 self._make_anew(loss)
-        self._skips = False
+        self._skips = self._measures = False
         self.t += 1
 
     def _make_anew(self, loss: float) -> None:
@@ -197,14 +209,18 @@ class LearnedStepSize:
             self._stepper = self._begun(min(self._updates.natural_step(loss, squared), self._guard.most))
         elif self.horizon is not None and self.t >= self.horizon:
             if self.t == self.horizon:
-                warnings.warn(
-                    f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=5
-                )
+                self._tell_the_end(stacklevel=6)
+            self._stepper.decide_again()
             return self._last
-        elif self._stepper.t >= self._stepper.horizon:
+        while self._stepper.t >= self._stepper.horizon:
             self._stepper.horizon *= 2
         self._last = self._stepper.observe(loss, squared, alignment)
         return self._last
+
+    def _tell_the_end(self, stacklevel: int) -> None:
+        warnings.warn(
+            f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=stacklevel
+        )
 
     def _begun(self, unit: float) -> Stepper:
         """Return a stepper for the updates that are left."""
@@ -212,14 +228,16 @@ class LearnedStepSize:
         return Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=self._descriptor)
 
     def _retreat(self, why: str, stacklevel: int) -> None:
-        """Leave out this update, go back to before the last one, and begin anew from there with smaller steps."""
+        """Leave out this update, go back to the last decision, and begin anew from there with smaller steps."""
         if self._stepper is not None:
             self._guard.shrink(self._last, self._stepper.unit)
         with torch.no_grad():
             self._updates.back()
+            self._updates.forget_bad_averages()
         self._stepper, self._skips = None, True
         warnings.warn(
-            f"update {self.t}: {why}; back to before the last step, and on with steps of {self._guard.most:.3g}",
+            f"update {self.t}: {why}; back to before the last step size was chosen, "
+            f"and on with steps of {self._guard.most:.3g}",
             RuntimeWarning,
             stacklevel=stacklevel,
         )

@@ -19,13 +19,16 @@ constant is reproduced by all of them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import repeat
 
 import numpy as np
 
 from metalearn_env.actions import RANGE
+from metalearn_env.decisions import Decisions
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.identity import described
@@ -68,7 +71,7 @@ def digest(policy: Policy) -> str:
 def marginal(policy: Policy, task_set: TaskSet) -> Rule:
     """Return random actions with the marginal distribution of the policy's."""
     taken = np.concatenate([actions(policy, policy_run(policy, tasks)).ravel() for tasks in task_set.tuning])
-    shape = (task_set.horizon, task_set.tasks)
+    shape = (math.ceil(task_set.horizon / policy.interval), task_set.tasks)
     return replayed(policy, np.random.default_rng(0).choice(taken[np.isfinite(taken)], shape))
 
 
@@ -88,7 +91,7 @@ def mean_schedule(policy: Policy, task_set: TaskSet) -> Rule:
     known = there.any(axis=1)
     times = np.flatnonzero(known) / len(steps)
     means = np.where(there, steps, 0.0)[known].sum(axis=1) / there[known].sum(axis=1)
-    logs = np.interp(np.arange(task_set.horizon) / task_set.horizon, times, means)
+    logs = np.interp(np.arange(0, task_set.horizon, policy.interval) / task_set.horizon, times, means)
     return replayed(policy, logs[:, None], relative=False)
 
 
@@ -105,13 +108,13 @@ def is_relative(policy: Policy) -> bool:
 
 
 def actions(policy: Policy, run: Run) -> Array:
-    """Return the actions of a policy's run, (T, n): logs of step sizes, see above; NaN after its end."""
-    logs = np.log(run.step_size)
+    """Return the actions of a policy's D decisions, (D, n): logs of step sizes, see above; NaN after the end."""
+    logs = np.log(run.step_size[:: policy.interval])
     return np.diff(logs, axis=0, prepend=0.0) if is_relative(policy) else logs
 
 
 def replayed(policy: Policy, actions: Array, relative: bool | None = None) -> Rule:
-    """Return the rule that takes ``actions``, (T, n) or (T, 1), within the range that a policy's steps are kept in."""
+    """Return the rule that takes ``actions``, (D, n) or (D, 1), held and kept in a range as a policy's steps are."""
     relative = is_relative(policy) if relative is None else relative
 
     def run(engine: Engine) -> Iterator[Array]:
@@ -119,7 +122,7 @@ def replayed(policy: Policy, actions: Array, relative: bool | None = None) -> Ru
         for action in actions:
             step = np.exp(action) * (step if relative else engine.unit)
             step = np.clip(step, engine.unit / RANGE, engine.unit * RANGE)
-            yield step
+            yield from repeat(step, policy.interval)
 
     return run
 
@@ -135,13 +138,18 @@ def masked(policy: Policy, task_set: TaskSet, hidden: Sequence[int]) -> Policy:
 
 def mean_observation(policy: Policy, task_set: TaskSet) -> Array:
     """Return the mean of what a policy observes at any time on any task, (width,)."""
-    observer, total, count = Observer(task_set.tasks, policy.header["history"]), np.zeros(0), 0
-    for engine in rollout(task_set.family, task_set.task, task_set.horizon, policy.step_sizes):
-        if not engine.t.any():
-            observer.begin(engine, np.arange(task_set.tasks))
+    n, family = task_set.tasks, task_set.family
+    observer, total, count = Observer(n, policy.header["history"]), np.zeros(0), 0
+    decisions = Decisions(n, family.num_parameters, policy.interval)
+    for t, engine in enumerate(rollout(family, task_set.task, task_set.horizon, policy.step_sizes)):
+        if t == 0:
+            observer.begin(engine, np.arange(n))
+            decisions.begin(engine, np.arange(n))
             total = np.zeros(observer.observation().shape[1])
+        elif t % policy.interval:
+            continue
         else:
-            observer.update(engine)
+            observer.update(decisions.seen(engine))
         seen = observer.observation()[~engine.ended]
         total += seen.sum(axis=0, dtype=np.float64)
         count += len(seen)
