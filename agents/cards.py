@@ -101,6 +101,10 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if begun := header.get("begun_from"):
         yield f"* begun from what these had trained: {', then '.join(f'`{one}`' for one in begun.split('; '))}"
+    if teachers := header.get("teachers"):
+        yield "* its teachers, each on tasks of its own; the mean over these is the validation score:"
+        for commands, steps in teachers:
+            yield f"  * `{'`, then `'.join(commands.split('; '))}`, kept after {steps:,} steps"
     if trained := header.get("trained_on"):
         yield f"* on other tasks than those of its scores: `{trained['env']}`{_options(trained['env_kwargs'])}"
     yield f"* algorithm {header['algorithm']}, seed {header['seed']}, with `{json.dumps(header['hyperparameters'])}`"
@@ -113,8 +117,8 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if tables := header.get("tables"):
-        yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f} more"
-        yield f"  than constant steps of 0.1 are worth; {tables['risen']:.1%} of the runs end above their start"
+        yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f}"
+        yield f"  more than constant steps of 0.1 are worth; {tables['risen']:.1%} of the runs end above their start"
 
 
 def _duration(seconds: float | None) -> str:

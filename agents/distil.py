@@ -87,12 +87,12 @@ class Args:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A policy, the environment that it teaches on, and the commands that it is from."""
+    """A policy, the environment that it teaches on, and the commands and the steps that it is from."""
 
     policy: Policy
     env: str
     env_kwargs: dict[str, Any]
-    origin: str
+    origin: tuple[str, int | None]
 
     @classmethod
     def named(cls, name: str) -> Teacher:
@@ -105,7 +105,7 @@ class Teacher:
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
         options = {} if env else task_options(trained_on)
-        return cls(policy, env or trained_on["env"], options, begun_from(Path(file)))
+        return cls(policy, env or trained_on["env"], options, (begun_from(Path(file)), header.get("steps")))
 
     def sets(self, split: str, tasks: int) -> list[TaskSet]:
         """Return tasks of its environment, a set for each family."""
@@ -270,7 +270,7 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any
         "hyperparameters": {name: record[name] for name in OF_TRAINING},
         "seed": record["seed"],
         "command": record["command"],
-        "begun_from": "; ".join(dict.fromkeys("; ".join(teacher.origin for teacher in teachers).split("; "))),
+        "teachers": list(dict.fromkeys(teacher.origin for teacher in teachers)),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions(),
     }

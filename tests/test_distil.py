@@ -37,6 +37,7 @@ def teacher(path: Path, env: str, options: dict[str, Any], action: str, level: f
         "env_kwargs": {**options, "action": action},
         "action": action,
         "command": f"teach {path.stem}",
+        "steps": 100,
         **header,
     }
     replace(policy, layers=layers, header={**policy.header, **says}).save(path)
@@ -61,7 +62,7 @@ def test_a_student_does_what_its_teachers_do(tmp_path: Path, teachers: tuple[str
         theirs, ours = (np.median(run_policy(one, tasks)) for one in (load(file), student))
         assert ours == pytest.approx(theirs, abs=0.15)
     header = student.header
-    assert header["begun_from"] == "teach a; teach b"
+    assert header["teachers"] == [["teach a", 100], ["teach b", 100]]
     assert header["validation_iqm"] == pytest.approx(max(score for _, score in read_scores(out)), abs=1e-4)
     assert np.array(header["observed"]).shape == (2, len(feature_names(HISTORY)))
     assert '"wall_seconds"' in (out / RUN).read_text()
