@@ -111,8 +111,9 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if tables := header.get("tables"):
-        yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f} more"
-        yield f"  than constant steps of 0.1 are worth; {tables['risen']:.1%} of the runs end above their start"
+        yield "* on validation tables (`agents.cells`), by which its part for tables was chosen:"
+        yield f"  {tables['score']:.3f} more than constant steps of 0.1 are worth; {tables['risen']:.1%} of the runs end"
+        yield "  above their start"
 
 
 def _duration(seconds: float | None) -> str:
