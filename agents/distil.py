@@ -2,10 +2,11 @@
 
     python -m agents.distil runs/agents/*/seed-0/policy.safetensors --env MetaLearn/Mixture-v0 --out runs/mixture
 
-Every teacher is a policy file, which tells the environment that it was trained on. There the student plays, and the
-teacher says at every step what it would have done: policy distillation (Rusu et al. 2015) on the states that the
-student itself leads to (DAgger, Ross et al. 2011); in the first half of the rounds the teachers lead part of the time.
-What is kept is the student of the best score on validation tasks, the mean over the teachers' environments.
+Every teacher is a policy file, which tells the environment that it was trained on, or the id of another one and a file,
+``MetaLearn/Clustering-v0=FILE``. There the student plays, and the teacher says at every step what it would have done:
+policy distillation (Rusu et al. 2015) on the states that the student itself leads to (DAgger, Ross et al. 2011); in the
+first half of the rounds the teachers lead part of the time. What is kept is the student of the best score on validation
+tasks, the mean over the teachers' environments.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from torch import Tensor, nn
 
 from agents.export import versions
 from agents.schedules import check_new
+from agents.ship import task_options
 from agents.slopes import recorded
-from agents.studies import starts
+from agents.studies import begun_from, starts
 from agents.training import POLICY, SCORES, mean_score, write_run
 from metalearn_env.actions import ABSOLUTE_DECADES, RELATIVE_DECADES
 from metalearn_env.commandline import run
@@ -55,8 +57,8 @@ OF_TRAINING = ("rounds", "tasks", "updates", "batch", "memory", "width", "learni
 class Args:
     """Train one policy on what several do."""
 
-    teachers: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """policy files"""
+    teachers: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """policy files, or ID=FILE for another environment than the one it was trained on"""
     out: Path
     """folder of the run"""
     env: str = "MetaLearn/Mixture-v0"
@@ -85,18 +87,29 @@ class Args:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A policy, and the environment that it was trained on."""
+    """A policy, the environment that it teaches on, and the commands that it is from."""
 
     policy: Policy
+    env: str
+    env_kwargs: dict[str, Any]
+    origin: str
 
-    @property
-    def _trained_on(self) -> dict[str, Any]:
-        header: dict[str, Any] = self.policy.header
-        return dict(header.get("trained_on", header))
+    @classmethod
+    def named(cls, name: str) -> Teacher:
+        """Return the teacher of a policy file, or of ID=FILE.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        env, _, file = name.rpartition("=")
+        header = (policy := load(file)).header
+        trained_on = header.get("trained_on", header)
+        options = {} if env else task_options(trained_on)
+        return cls(policy, env or trained_on["env"], options, begun_from(Path(file)))
 
     def sets(self, split: str, tasks: int) -> list[TaskSet]:
         """Return tasks of its environment, a set for each family."""
-        return task_sets(self._trained_on["env"], split, tasks, 0, self._trained_on["env_kwargs"], Cache())
+        return task_sets(self.env, split, tasks, 0, self.env_kwargs, Cache())
 
     @cached_property
     def _families(self) -> list[TaskSet]:
@@ -104,7 +117,7 @@ class Teacher:
 
     def batches(self, tasks: int, rng: np.random.Generator) -> Iterator[list[Engine]]:
         """Yield training tasks for ever, at their start, divided among its families."""
-        asked = self._trained_on["env_kwargs"].get("horizon", HORIZON)
+        asked = self.env_kwargs.get("horizon", HORIZON)
         horizons = as_range("horizon", asked, minimum=1, integer=True)
         return starts(self._families, horizons, max(1, tasks // len(self._families)), rng)
 
@@ -186,7 +199,7 @@ def main(args: Args) -> None:
     teachers = checked(args.teachers)
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
-    record |= {"out": str(args.out), "teachers": [str(path) for path in args.teachers]}
+    record["out"] = str(args.out)
     write_run(args.out, record)
     says, best = header(record, teachers), -np.inf
     for step, student in trained(args, teachers, says):
@@ -200,22 +213,22 @@ def main(args: Args) -> None:
     print(f"best score on validation tasks: {best:.3f}\npolicy: {args.out / POLICY}")
 
 
-def checked(paths: Sequence[Path]) -> list[Teacher]:
+def checked(names: Sequence[str]) -> list[Teacher]:
     """Return the teachers.
 
     Raises:
         ValueError: none, or one whose actions are no dynamic multiples, or that has another history than the first.
         FileNotFoundError: there is no such file.
     """
-    if not paths:
+    if not names:
         raise ValueError("name at least one policy file")
-    teachers = [Teacher(load(path)) for path in paths]
+    teachers = [Teacher.named(name) for name in names]
     history = teachers[0].policy.header["history"]
-    for path, teacher in zip(paths, teachers, strict=True):
-        wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,)}
-        for name, known in wanted.items():
-            if (found := teacher.policy.header[name]) not in known:
-                raise ValueError(f"{path}: a teacher has {name} {' or '.join(map(str, known))}, not {found!r}")
+    wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,)}
+    for name, teacher in zip(names, teachers, strict=True):
+        for option, known in wanted.items():
+            if (found := teacher.policy.header[option]) not in known:
+                raise ValueError(f"{name}: a teacher has {option} {' or '.join(map(str, known))}, not {found!r}")
     return teachers
 
 
@@ -257,7 +270,7 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any
         "hyperparameters": {name: record[name] for name in OF_TRAINING},
         "seed": record["seed"],
         "command": record["command"],
-        "begun_from": "; ".join(teacher.policy.header.get("command", "?") for teacher in teachers),
+        "begun_from": "; ".join(dict.fromkeys("; ".join(teacher.origin for teacher in teachers).split("; "))),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions(),
     }

@@ -25,6 +25,7 @@ from metalearn_env.engine import DIVERGED_AT, Engine
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.q_learning import QLearning
+from metalearn_env.families.tracking import Tracking, TrackingTask
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.kmeans import distances, ownership
 from metalearn_env.processes import TabularTask
@@ -214,3 +215,25 @@ class _QLearning:
 @inner_loop.register
 def _(family: QLearning, task: TabularTask) -> InnerLoop:
     return _QLearning(family, task)
+
+
+@dataclass(frozen=True)
+class _Tracking:
+    walk: Tensor  # (n, horizon + 1, d)
+    noise: Tensor  # (n, horizon + 1, d)
+
+    def loss(self, theta: Tensor) -> Tensor:
+        estimate, target = theta.chunk(2, dim=1)
+        return 0.5 * (target - estimate).square().sum(1)
+
+    def direction(self, theta: Tensor, t: int) -> Tensor:
+        estimate, target = theta.chunk(2, dim=1)
+        return torch.cat([target - estimate + self.walk[:, t] + self.noise[:, t], self.walk[:, t]], 1)
+
+    def signal(self, theta: Tensor, t: int, direction: Tensor) -> Tensor:
+        return 0.5 * direction.chunk(2, dim=1)[0].square().sum(1)
+
+
+@inner_loop.register
+def _(family: Tracking, task: TrackingTask) -> InnerLoop:
+    return _Tracking(torch.from_numpy(task.walk), torch.from_numpy(task.noise))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agents.training import RUN
 from benchmarks import agent_bar
-from benchmarks.agent_settings import DEFAULTS, ISOTROPIC, SETTINGS, Setting
+from benchmarks.agent_merge import ONE_FOR_ALL
+from benchmarks.agent_settings import DEFAULTS, ISOTROPIC, SETTINGS, SPECIALISTS, Setting
 from benchmarks.agent_tables import Trained, bar_table, known_answer, mixture_table, sceptic
 from benchmarks.agent_transfer import invariance, out_of_distribution, real_data
 from metalearn_env.policy import load
@@ -55,7 +56,9 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
     yield from ("## Bars", "", *bar_table(trained), "")
     mixture = known.get("mixture") or Trained(SETTINGS["mixture"], trained[0].runs, tasks)
     if mixture.setting.policy_files(mixture.runs):
-        yield from ("## One agent for all", "", *mixture_table(mixture, trained), "")
+        beside = (known.get(name) or Trained(SETTINGS[name], trained[0].runs, tasks) for name in SPECIALISTS)
+        there = [one for one in beside if one.setting.policy_files(one.runs)]
+        yield from (ONE_FOR_ALL, "", *mixture_table(mixture, there), "")
     if ISOTROPIC in known:
         yield from ("## A known answer: isotropic LMS", "", KNOWN_ANSWER, "", *known_answer(known[ISOTROPIC]), "")
     defaults = [known[name] for name in DEFAULTS if name in known]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.grids import grid_id
-from benchmarks.trainings import SCHEDULES, TRAIN, Training, arguments, followed
+from benchmarks.trainings import DISTIL, POLICY, SCHEDULES, TRAIN, Training, arguments, followed
 from metalearn_env.commandline import key_value
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -20,7 +20,7 @@ REGRESSION, CLUSTERING, Q_LEARNING, MIXTURE = (
 ISOTROPIC = "isotropic"  # minibatches of inputs of equal variance, where the best steps are known
 OPEN_LOOP, STATIC = "open-loop", "static"
 SCHEDULE_STEPS = 300  # of Adam
-GRADIENT = "gradient"
+GRADIENT, DISTILLED = "gradient", "distilled"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,12 @@ class Setting:
         bar: what was asked for; None: nothing.
         agent_kwargs: options of the environment that agents are trained with beside: history, action, reward, ...
         hyperparams: that go before those of the file.
-        algo: the algorithm; `GRADIENT` is `agents.schedules`, whose policies with feedback go along the slopes of runs.
+        algo: the algorithm; `GRADIENT` is `agents.schedules`, whose policies with feedback go along the slopes of runs,
+            `DISTILLED` is `agents.distil`.
         steps: of the environment, or of the optimiser.
         gradient: options of `agents.schedules`, in place of ``hyperparams``.
         train_env: what agents are trained on, with its options ``train_kwargs``; None: what they are scored on.
+        teachers: settings whose agents of the same seed are learned from, on their tasks or on those of an id, ID=NAME.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Setting:
     gradient: tuple[str, ...] = ()
     train_env: str | None = None
     train_kwargs: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -96,6 +99,11 @@ class Setting:
 
     def agent_trainings(self, runs: Path, seeds: Sequence[int], steps: int | None = None) -> list[Training]:
         """Return the trainings of agents."""
+        if self.algo == DISTILLED:
+            return [
+                Training(self.folder(runs, seed), self._lessons(runs, seed), steps or self.steps, DISTIL)
+                for seed in seeds
+            ]
         env = self.train_env or self.env
         kwargs = (*(self.train_kwargs if self.train_env else self.env_kwargs), *self.agent_kwargs)
         module = SCHEDULES if self.algo == GRADIENT else TRAIN
@@ -110,6 +118,15 @@ class Setting:
             )
             for seed in seeds
         ]
+
+    def _lessons(self, runs: Path, seed: int) -> tuple[str, ...]:
+        """Return what `agents.distil` is told."""
+        told = []
+        for name in self.teachers:
+            env, equals, policy = name.rpartition("=")
+            file = SETTINGS[policy].folder(runs, seed) / POLICY if policy in SETTINGS else policy
+            told.append(f"{env}{equals}{file}")
+        return (*told, "--env", self.env, "--seed", str(seed))
 
     def control_trainings(self, runs: Path, steps: int = SCHEDULE_STEPS) -> list[Training]:
         """Return the trainings of what learns nothing from feedback: an open-loop schedule and a map to a constant."""
@@ -160,6 +177,11 @@ def _wide() -> str:
 def _slopes(tasks: int) -> tuple[str, ...]:
     return ("--tasks", str(tasks), "--learning-rate", "0.05", "--validate-every", "25", "--validation-tasks", "128")
 
+
+TEACHERS = (
+    *("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning"),
+    *("linear-regression", f"{CLUSTERING}=mixture-ppo", "q-learning-default"),
+)
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
@@ -232,7 +254,8 @@ SETTINGS: dict[str, Setting] = {
             train_kwargs=(_wide(), "horizon:[20,80]"),
             steps=400,
         ),
-        Setting("mixture", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
+        Setting("mixture-ppo", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
+        Setting("mixture", MIXTURE, algo=DISTILLED, steps=200, teachers=TEACHERS),
     )
 }
 #: whose agents are scored out of distribution and on real data

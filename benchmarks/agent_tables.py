@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agents.evaluate import AGENT, beside
-from benchmarks.agent_settings import MIXTURE, SPECIALISTS, Bar, Setting
+from benchmarks.agent_settings import MIXTURE, Bar, Setting
 from benchmarks.comparison import excess
 from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.scoring.contenders import ablation, contender, policies
@@ -127,19 +127,18 @@ def verdict(bar: Bar, reached: Mean, difference: Mean | None, strong: Mean | Non
     return words if diverged < MOST_DIVERGED else f"{words}, but diverges"
 
 
-def mixture_table(mixture: Trained, trained: Sequence[Trained]) -> Iterator[str]:
-    """Yield a line for every setting with a bar: agents of the mixture beside those trained on its tasks."""
-    yield "| setting | agents of the mixture | agents of the setting | difference | within .10 |"
-    yield "|---|---|---|---|---|"
-    for other in trained:
-        if other.setting.name not in SPECIALISTS:
-            continue
+def mixture_table(mixture: Trained, specialists: Sequence[Trained]) -> Iterator[str]:
+    """Yield a line for each of some settings: agents of the mixture beside those trained on its tasks."""
+    yield "| setting | agents of the mixture | agents of the setting | seeds | difference | within .10 |"
+    yield "|---|---|---|---|---|---|"
+    for other in specialists:
         ours, theirs = (
             [one.scores(final_gaps(who.runs(one))) for one in other.sets] for who in (mixture.agent, other.agent)
         )
         difference = Mean(*paired_interval(ours, theirs))
         words = "equal or better" if difference.high >= 0.0 else "yes" if difference.iqm >= -NEAR else "no"
-        yield f"| {other.setting.name} | {mean(ours)} | {mean(theirs)} | {difference} | {words} |"
+        seeds = len(other.setting.policy_files(other.runs))
+        yield f"| {other.setting.name} | {mean(ours)} | {mean(theirs)} | {seeds} | {difference} | {words} |"
 
 
 def known_answer(trained: Trained) -> Iterator[str]:

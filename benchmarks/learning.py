@@ -1,8 +1,9 @@
 """What makes it learn: one thing at a time changed in how agents are trained, and what that changes in their score.
 
 ``python -m benchmarks.learning --jobs 2`` trains (runs that are through are skipped, those that were cut are resumed)
-and writes docs/learning.md; ``--only discount network`` trains no more than these, ``--only none`` nothing, ``--envs``
-on which environments.
+and writes docs/learning.md; ``--only base discount`` trains no more than these, ``--only none`` nothing, ``--envs`` on
+which environments. What the page has of others stays, but for changes of a base that is trained anew: the same seeds
+train the same agents.
 """
 
 from __future__ import annotations
@@ -165,9 +166,22 @@ def _above(ours: Values, base: Values | None) -> str:
 
 def page(options: argparse.Namespace) -> str:
     """Return the page."""
-    columns = [column(env, options) for env in ENVS.values()]
+    columns = [kept | column(env, options) for kept, env in zip(known(options.out), ENVS.values(), strict=True)]
     keys = [*((variation.name, variation.value) for variation in VARIATIONS), *(("masked", mask) for mask in MASKS)]
     return "\n".join([*_introduction(options), *_table(keys, columns), ""])
+
+
+def known(path: Path) -> list[dict[tuple[str, str], str]]:
+    """Return the cells of the table of a page, for each environment, as `column` has them; none if there is no page."""
+    columns: list[dict[tuple[str, str], str]] = [{} for _ in ENVS]
+    for line in path.read_text().splitlines() if path.exists() else []:
+        cells = line.removeprefix("| ").removesuffix("|").split(" | ")
+        if line.startswith("| ") and len(cells) == 2 + 2 * len(ENVS) and cells[0] != "what":
+            for index, of_env in enumerate(columns):
+                score, above = (cell.strip() for cell in cells[2 + 2 * index : 4 + 2 * index])
+                if score:
+                    of_env[cells[0], cells[1]] = f"{score} | {above}"
+    return columns
 
 
 def _introduction(options: argparse.Namespace) -> Iterator[str]:

@@ -12,20 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-TRAIN, SCHEDULES = "agents.train", "agents.schedules"
+TRAIN, SCHEDULES, DISTIL = "agents.train", "agents.schedules", "agents.distil"
 CHECKPOINTS, POLICY, RUN = "checkpoints", "policy.safetensors", "run.json"
 LOG = "log.txt"
 
 
 @dataclass(frozen=True)
 class Training:
-    """A run of ``python -m agents.train`` or ``agents.schedules``.
+    """A run of ``python -m agents.train``, ``agents.schedules`` or ``agents.distil``.
 
     Args:
         out: folder of the run.
         arguments: of the command, but for ``--out``, ``--steps`` and ``--resume``.
-        steps: of the environment, or of the optimiser.
-        module: which of the two.
+        steps: of the environment, or of the optimiser, or rounds.
+        module: which of the three; only the first goes on with a run that was cut.
     """
 
     out: Path
@@ -36,7 +36,7 @@ class Training:
     @property
     def done(self) -> bool:
         """Whether the run is through."""
-        if self.module == SCHEDULES:
+        if self.module != TRAIN:
             return (self.out / RUN).exists() and "wall_seconds" in json.loads((self.out / RUN).read_text())
         return self.reached >= self.steps
 
@@ -51,7 +51,8 @@ class Training:
     def command(self) -> list[str]:
         """The command that begins the run, or goes on with it."""
         resume = ["--resume"] if self.module == TRAIN and self.reached >= 0 else []
-        return ["-m", self.module, *self.arguments, "--steps", str(self.steps), "--out", str(self.out), *resume]
+        steps = "--rounds" if self.module == DISTIL else "--steps"
+        return ["-m", self.module, *self.arguments, steps, str(self.steps), "--out", str(self.out), *resume]
 
 
 def arguments(
@@ -90,7 +91,7 @@ def _run(training: Training) -> str:
     print(f"python {shlex.join(training.command)}", flush=True)
     log = training.out / LOG
     training.out.mkdir(parents=True, exist_ok=True)
-    if training.module == SCHEDULES and (training.out / RUN).exists():
+    if training.module != TRAIN and (training.out / RUN).exists():
         (training.out / RUN).unlink()  # it has no checkpoints, and begins again
     with log.open("a") as file:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -159,10 +159,10 @@ def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pyt
 def test_every_training_can_be_asked_for() -> None:
     tyro = pytest.importorskip("tyro")
     pytest.importorskip("stable_baselines3")
-    from agents import studies, train
+    from agents import distil, studies, train
     from benchmarks import learning, strategies
     from benchmarks.agent_settings import SETTINGS
-    from benchmarks.trainings import SCHEDULES
+    from benchmarks.trainings import DISTIL, SCHEDULES, TRAIN
     from metalearn_env.scoring import task_sets
 
     options = Namespace(runs=Path("runs"), steps=100, seeds=[0], hyperparams=[])
@@ -179,7 +179,9 @@ def test_every_training_can_be_asked_for() -> None:
     ]
     assert len({one.out for one in trainings}) == len(trainings)
     schedules = [one for one in trainings if one.module == SCHEDULES]
-    for one in (one for one in trainings if one.module != SCHEDULES):
+    (taught,) = (one for one in trainings if one.module == DISTIL)
+    assert len(tyro.cli(distil.Args, args=taught.command[2:]).teachers) == len(SETTINGS["mixture"].teachers)
+    for one in (one for one in trainings if one.module == TRAIN):
         args = tyro.cli(train.Args, args=one.command[2:])
         task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])
     controls = (one for setting in SETTINGS.values() for one in setting.control_trainings(Path("runs")))
@@ -257,7 +259,8 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(learning, "ENVS", {"LinearRegression": (env := learning.ENVS["LinearRegression"])})
     base, *others = learning.VARIATIONS
-    options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16)
+    out = tmp_path / "page.md"
+    options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16, out=out)
     discount = next(other for other in others if other.name == "discount")
     for seed, variation in enumerate((base, discount)):
         (training,) = variation.trainings(env, options)
@@ -265,6 +268,11 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
+    out.write_text(
+        "| what | value | S |\n| network | two layers of 32 | 0.3 | -0.1 |\n| discount | 0.99 | 0.4 | 0.0 |\n"
+    )
+    kept = [line for line in learning.page(options).splitlines() if line.startswith("|")]
+    assert set(kept) - set(lines) == {"| network | two layers of 32 | 0.3 | -0.1 |"}
 
 
 def test_some_settings_of_a_page_are_renewed() -> None:

@@ -48,6 +48,7 @@ LOOPS: list[tuple[str, dict[str, Any]]] = [
     ("LinearRegression", {}),
     ("LinearRegression", {"batch_size": 3}),
     ("LinearRegression", {"spectrum": "gaussian"}),
+    ("Tracking", {"dimension": [2, 4]}),
     ("Clustering", {}),
     ("Clustering", {"batch_size": None}),
     ("QLearning", {}),
@@ -372,8 +373,8 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "action:absolute")}, "'absolute', not 'relative'"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "action:discrete")}, "relative or absolute, not 'discrete'"),
         ({"kind": "feedback", "through": "nothing"}, "through is one of all, steps"),
-        ({"kind": "static", "through": "steps"}, "through steps alone, not static"),
-        ({"kind": "feedback", "objective": "score"}, "for feedback through steps, not through all"),
+        ({"kind": "static", "through": "steps"}, "not through all, not static"),
+        ({"kind": "feedback", "objective": "score"}, "for feedback through steps or evolution, not all"),
         ({"kind": "feedback", "through": "steps", "objective": "fame"}, "objective is one of gap, score"),
     ],
 )
