@@ -111,8 +111,8 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if tables := header.get("tables"):
-        yield "* on validation tables (`agents.cells`), by which its part for tables was chosen,"
-        yield f"  it is worth {tables['score']:.3f} more than steps of 0.1; {tables['risen']:.1%} of runs end above their start"
+        yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f}"
+        yield f"  (constant steps of 0.1 are worth 0); {tables['risen']:.1%} of the runs end above their start"
 
 
 def _duration(seconds: float | None) -> str:
