@@ -89,9 +89,7 @@ def _interface(policy: Policy) -> Iterator[str]:
         names = dict.fromkeys(feature.partition("[")[0] for feature in features[place])
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
-    held = "" if policy.interval == 1 else f", each held for {policy.interval} inner steps"
-    known = "inner steps" if policy.interval == 1 else "decisions"
-    yield f"* {header['action']} actions, strategy {header['strategy']}{held}; history: {header['history']} {known}"
+    yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
     units, output = header.get("activation", "tanh"), header.get("output", "clip")
     yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 
@@ -118,7 +116,7 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if tables := header.get("tables"):
         yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f}"
-        yield f"  more than constant steps of 0.1 are worth; {tables['risen']:.1%} of the runs end above their start"
+        yield f"  (constant steps of 0.1 are worth 0); {tables['risen']:.1%} of the runs end above their start"
 
 
 def _duration(seconds: float | None) -> str:

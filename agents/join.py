@@ -68,7 +68,7 @@ def main(args: Args) -> None:
         "hyperparameters": {},
         "seed": above.header["seed"],
         "command": f"python -m agents.join {shlex.join(sys.argv[1:])}",
-        "begun_from": "; ".join([begun_from(args.above), begun_from(args.below)]),
+        "begun_from": "; ".join(dict.fromkeys("; ".join(map(begun_from, (args.above, args.below))).split("; "))),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions(),
         "validation_iqm": round(mean_score(sets, lambda tasks: run_policy(policy, tasks)), 4),
