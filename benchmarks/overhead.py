@@ -30,6 +30,7 @@ from metalearn_env.policy import Policy, load
 from metalearn_env.progress import progress
 
 BAR = 0.05
+POLICIES = ("neural-network", "neural-network-light")
 TURN = 20  # steps, or some more
 RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
@@ -131,8 +132,9 @@ CASES = [(TorchLoop, network, of, batch) for network, sizes in BATCHES.items() f
 OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES["perceptron"] for of in OPTIMIZERS]
 
 
-def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Policy, seconds: float) -> str:
+def line(name: str, kind: Any, network: str, optimizer: str, batch_size: int, seconds: float) -> str:
     """Return the row of one kind of loop, which is measured for so long."""
+    policy = _still(load(name))
     plain, ours = (kind(network, optimizer, batch_size, which) for which in (None, policy))
     steps = turn_of(policy)
     for loop in (plain, ours):
@@ -145,8 +147,8 @@ def line(kind: Any, network: str, optimizer: str, batch_size: int, policy: Polic
     reached = "yes" if more / step < BAR else "no"
     library = "Keras" if kind is KerasLoop else "PyTorch"
     return (
-        f"| {library} | {network}, {plain.parameters:,} | {optimizer} | {batch_size} | {1e6 * step:,.0f} | "
-        f"{1e6 * more:,.0f} | {more / step:.1%} | {reached} |"
+        f"| {name}, {policy.interval} | {library} | {network}, {plain.parameters:,} | {optimizer} | {batch_size} "
+        f"| {1e6 * step:,.0f} | {1e6 * more:,.0f} | {more / step:.1%} | {reached} |"
     )
 
 
@@ -167,26 +169,27 @@ def main() -> None:
     """Measure, print and write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="processor time for each line of the table")
-    parser.add_argument("--policy", default="neural-network", help="a policy's name or file")
+    parser.add_argument("--policies", nargs="+", default=POLICIES, help="names or files")
     parser.add_argument("--out", type=Path, default=Path("docs/results/overhead.md"))
     options = parser.parse_args()
     check_writable(options.out)
     torch.set_num_threads(1)
-    policy = _still(load(options.policy))
     cases = CASES + (OF_KERAS if find_spec("keras") else [])
+    of_each = [(name, *case) for name in options.policies for case in cases]
     before = os.getloadavg()[0]
-    lines = [line(*case, policy, options.seconds) for case in progress(cases, "overhead")]
+    lines = [line(*case, options.seconds) for case in progress(of_each, "overhead")]
     page = [
         "# Overhead of a learned step size",
         "",
-        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {turn_of(policy)} steps, medians",
-        f"of their means, processor time, one thread, Python {platform.python_version()}, PyTorch {torch.__version__},",
-        f"{policy!r}, `{options.policy}`, which decides every {policy.interval} steps,",
+        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {TURN} steps or a whole interval",
+        "between two decisions, medians of means over turns, processor time, one thread, "
+        f"Python {platform.python_version()}, PyTorch {torch.__version__},",
         f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
         "others take from the caches, and what is short suffers more from it.",
         "",
-        f"| library | network, parameters | optimiser | batch | a step (us) | more (us) | overhead | < {BAR:.0%} |",
-        "|---|---|---|---|---|---|---|---|",
+        "| policy, interval | library | network, parameters | optimiser | batch | a step (us) | more (us) | overhead "
+        f"| < {BAR:.0%} |",
+        "|---|---|---|---|---|---|---|---|---|",
         *lines,
         "",
     ]
