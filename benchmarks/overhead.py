@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -181,7 +182,8 @@ def main() -> None:
     page = [
         "# Overhead of a learned step size",
         "",
-        f"`python -m benchmarks.overhead` wrote this page: loops that take turns of {TURN} steps or a whole interval",
+        f"`{' '.join(['python -m benchmarks.overhead', *sys.argv[1:]])}`",
+        f"wrote this page: loops that take turns of {TURN} steps or a whole interval",
         "between two decisions, medians of means over turns, processor time, one thread, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__},",
         f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
