@@ -118,7 +118,7 @@ def validation() -> list[Cell]:
     for kind in dict.fromkeys(KINDS):
         for index in range(WORLDS["validation"]):
             for place, sweeps in enumerate(VALIDATION_SWEEPS):
-                world = _world("validation", kind, index, (index + place) % LEVELS)._replace(epsilon=0.1)
+                world = _world("validation", kind, index, (index + place) % LEVELS).explored(0.1)
                 horizon = round(sweeps * world.entries)
                 if world.real.any(axis=1).sum() >= REACHED and horizon <= LONGEST:
                     cells.append(Cell(world, VALIDATED, horizon, MOST_SWEEPS))
@@ -139,7 +139,7 @@ def _cell(rng: np.random.Generator, split: str, kind: str) -> Cell:
     low, high = SWEEPS[0], min(SWEEPS[1], LONGEST / world.entries)
     horizon = round(float(np.exp(rng.uniform(np.log(low), np.log(high)))) * world.entries)
     epsilon = float(np.exp(rng.uniform(np.log(EPSILON[0]), np.log(EPSILON[1]))))
-    return Cell(world._replace(epsilon=epsilon), LEARNERS, horizon, MOST_SWEEPS)
+    return Cell(world.explored(epsilon), LEARNERS, horizon, MOST_SWEEPS)
 
 
 @cache

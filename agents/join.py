@@ -59,6 +59,7 @@ def main(args: Args) -> None:
     """
     below, above = load(args.below), load(args.above)
     policy = joined(below, above, args.on)
+    judged = cells.judged(policy)
     sets = task_sets(args.env, "validation", args.validation_tasks, 0, {}, Cache())
     header = {
         **policy.header,
@@ -73,7 +74,7 @@ def main(args: Args) -> None:
         "versions": versions(),
         "validation_iqm": round(mean_score(sets, lambda tasks: run_policy(policy, tasks)), 4),
         "steps": 0,
-        "tables": {name: round(value, 4) for name, value in cells.judged(policy)._asdict().items()},
+        "tables": {"score": round(judged.score, 4), "risen": round(judged.risen, 4), "worse": round(judged.worse, 4)},
     }
     write_run(args.out, {"validation_tasks": args.validation_tasks, "command": header["command"]})
     Policy(policy.layers, header).save(args.out / POLICY)

@@ -55,6 +55,10 @@ class World(NamedTuple):
     def entries(self) -> int:
         return self.real.size
 
+    def explored(self, epsilon: float) -> World:
+        """Return the same world with another part of random actions."""
+        return self._replace(epsilon=epsilon)
+
     @property
     def descriptor(self) -> Array:
         states, actions = (np.array([size]) for size in self.real.shape)
