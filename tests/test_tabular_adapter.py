@@ -93,13 +93,13 @@ def test_an_interval_is_of_sweeps() -> None:
     options: dict[str, Any] = {"horizon": 32, "discount": 0.9, "sweep": 2, "most": math.inf}
     alpha = LearnedAlpha(3, 2, tame(interval=3), **options)
     known: dict[str, Any] = {"kind": "reinforcement", "descriptor": describe_table(3, 2, 0.9, 0.1)}
-    stepper = Stepper(tame(interval=3), unit=1.0, horizon=15, **known)
+    stepper = Stepper(tame(interval=3), unit=1.0, horizon=16, **known)
     errors = [(1.0, 0, 1), (3.0, 0, 1), *[(9.0, 2, 0)] * 4, (0.5, 0, 1), (0.5, 2, 1)]
     found = [alpha(*error) for error in errors]
     first = stepper.observe(0.5 * 4.0, 4.0)
     assert [stepper.hold(), stepper.hold()] == [first, first]
-    second = stepper.observe(0.5 * 0.25, 0.25, 0.5)
-    assert found == pytest.approx([1.0, *[first] * 6, second], rel=1e-12)
+    second = stepper.observe(0.5 * 81.0, 81.0, 0.0)
+    assert found == pytest.approx([*[first] * 5, *[second] * 3], rel=1e-12)
 
 
 def test_there_are_no_more_decisions_than_in_training() -> None:

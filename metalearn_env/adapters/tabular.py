@@ -112,7 +112,8 @@ class LearnedAlpha:
 
     def _swept(self) -> None:
         """Show the policy what the sweep has met, if a decision is due, and take the step size that it chooses."""
-        if not self._stepper.looks:
+        first = self._sweep > 1 and self._stepper.t == 1
+        if not (first or self._stepper.looks):
             self._stepper.hold()
             self._sums[:], self._counts[:] = 0.0, 0.0
             return
@@ -120,12 +121,14 @@ class LearnedAlpha:
         means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
         squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()
         self._sums[:], self._counts[:], self._before = 0.0, 0.0, means
-        first = self._sweep > 1 and self._stepper.t == 1
         if first:
             begun = self._begun(self._horizon - self.t + (self._sweep if squared else 0))
             chosen, self._stepper = begun.observe(0.5 * squared, squared), begun
             if not squared:
                 return self._take(chosen)
+            if not begun.looks:
+                begun.hold()
+                return
             alignment, self._taken = 0.0, self._alpha
         self._take(self._stepper.observe(0.5 * squared, squared, alignment, self._taken))
 
