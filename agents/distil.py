@@ -217,17 +217,18 @@ def checked(names: Sequence[str]) -> list[Teacher]:
     """Return the teachers.
 
     Raises:
-        ValueError: none, or one whose actions are no dynamic multiples, or that has another history than the first.
+        ValueError: none, or one whose actions are no dynamic multiples, that has another history than the first, or
+            that does not decide at every step.
         FileNotFoundError: there is no such file.
     """
     if not names:
         raise ValueError("name at least one policy file")
     teachers = [Teacher.named(name) for name in names]
     history = teachers[0].policy.header["history"]
-    wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,)}
+    wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,), "interval": (1,)}
     for name, teacher in zip(names, teachers, strict=True):
         for option, known in wanted.items():
-            if (found := teacher.policy.header[option]) not in known:
+            if (found := teacher.policy.header.get(option, known[0])) not in known:
                 raise ValueError(f"{name}: a teacher has {option} {' or '.join(map(str, known))}, not {found!r}")
     return teachers
 

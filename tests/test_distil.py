@@ -82,6 +82,7 @@ def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
     [
         ({"action": "discrete"}, "a teacher has action relative or absolute, not 'discrete'"),
         ({"strategy": "constant"}, "a teacher has strategy dynamic, not 'constant'"),
+        ({"interval": 2}, "a teacher has interval 1, not 2"),
     ],
 )
 def test_who_cannot_teach_is_refused(
