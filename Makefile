@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+# a process for each core, and a file of tests at a time; others, as in: make test PYTEST="-k vector"
+PYTEST ?= --numprocesses=auto --dist=loadfile
 
 .PHONY: demo test check lowest format benchmark clean
 
@@ -20,13 +22,13 @@ demo: .venv/installed  ## train one PPO agent on three families at once, score i
 		--json runs/demo/score.json --plot runs/demo/training.png --episode runs/demo/episode.png
 
 test: .venv/installed  ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 check: .venv/installed  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 lowest:  ## run every test with the lowest versions allowed, in .venv-lowest (make lowest PYTHON=python3.10)
 	$(PYTHON) -m venv .venv-lowest
