@@ -199,7 +199,8 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:log-uniform", *WIDE),
             Bar(0.40, 0.50, "dai-yuan"),
-            hyperparams=_rows(1024, 40),
+            hyperparams=_rows(1024, 40, 8192),
+            steps=20_000_000,
         ),
         Setting(
             "linear-uniform",
