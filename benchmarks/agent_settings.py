@@ -207,7 +207,8 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:linear-uniform", *WIDE),
             Bar(0.50, 0.60, "dai-yuan"),
-            hyperparams=_rows(1024, 40),
+            hyperparams=_rows(1024, 40, 8192),
+            steps=20_000_000,
         ),
         Setting(
             "minibatch",
