@@ -48,6 +48,8 @@ class Board:
         )
         self._left, self._right, *rest = (self._figure.add_subplot(panel) for panel in panels)
         label_axes(self._left, self._right, scene.horizon, "(loss - f*) / first gap")
+        for axes in (self._left, self._right):
+            axes.set_autoscaley_on(False)  # the limits are `_decades`; Matplotlib warns of a single power of ten
         style: dict[str, Any] = {"color": COMPARED, "linestyle": "--"}
         (compared,) = self._left.plot(comparison.gaps, **style, label=comparison.name)
         self._right.axhline(comparison.step_size, **style)

@@ -181,6 +181,14 @@ def test_moves_without_a_step_size_are_drawn() -> None:
     assert Board(nothing, Comparison("other", np.array([1.0, 0.0]), 1.0)).draw(nothing).shape == SHAPE
 
 
+@pytest.mark.parametrize("step_size", [1e-300, 1e-12, 1.0, 10.0])
+def test_a_constant_that_is_a_power_of_ten_is_drawn(step_size: float) -> None:
+    """Matplotlib's own limits of such an axis warn."""
+    pytest.importorskip("matplotlib")
+    begun = scene(step_sizes=np.empty(0))
+    assert Board(begun, Comparison("other", np.array([1.0, 0.1]), step_size)).draw(begun).shape == SHAPE
+
+
 # What families show
 
 
