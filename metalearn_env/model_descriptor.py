@@ -36,10 +36,10 @@ def describe_model(
         ValueError: a name that is not known, a batch size that is no whole number above 0.
     """
     values = {
-        "log10_dimension": math.log10(matrices[0][0]) if matrices else 0.0,
+        "log10_dimension": math.log10(max(1, matrices[0][0])) if matrices else 0.0,
         "log10_parameters": math.log10(max(1, parameters)),
         "hidden_layers": max(0, len(matrices) - 1),
-        "log10_classes": math.log10(matrices[-1][1]) if matrices else 0.0,
+        "log10_classes": math.log10(max(1, matrices[-1][1])) if matrices else 0.0,
         "inverse_batch_size": 0.0 if batch_size is None else 1.0 / as_integer("batch_size", batch_size, minimum=1),
         "relu": 0.0,
         "gelu": 0.0,

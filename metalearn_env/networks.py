@@ -44,6 +44,10 @@ def made_by(module: Any) -> Callable[[], Any]:
             module = getattr(import_module(path), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"module is a callable or 'package.module:callable', not {module!r}: {error}") from error
+    if isinstance(module, torch_itself().nn.Module):
+        raise TypeError(
+            f"module is a callable that makes a torch.nn.Module, such as its class, not a {type(module).__name__}"
+        )
     if not callable(module):
         raise TypeError(f"module is a callable that returns a torch.nn.Module, not {type(module).__name__}")
     return module
@@ -96,7 +100,7 @@ def back(tensor: Any) -> Array:
 
 @final
 class Modules(Networks):
-    """Networks of a module of a user's own. Their shapes are empty.
+    """Networks of a module of a user's own. Their shapes are empty. What is frozen is as in a module of seed 0.
 
     On the CPU each is asked by itself, so that its answers do not depend on the others to the last bit.
 
@@ -112,11 +116,11 @@ class Modules(Networks):
     def __init__(self, make: Callable[[], Any], criterion: str, precision: str, device: str) -> None:
         super().__init__(precision, device)
         self._make, self._squared = make, criterion == "squared"
-        self._module = self._checked(make()).to(device=device, dtype=self.dtype)
-        self._sizes = {name: tuple(parameter.shape) for name, parameter in self._module.named_parameters()}
+        self._module = self._checked(self._made(0)).to(device=device, dtype=self.dtype)
+        self._sizes = {name: tuple(parameter.shape) for name, parameter in _trained(self._module)}
         self.num_parameters = sum(map(prod, self._sizes.values()))
         if not self.num_parameters:
-            raise ValueError("a module has parameters; this one has none")
+            raise ValueError("a module has parameters to be trained; this one has none")
 
     @property
     def matrices(self) -> int:
@@ -125,11 +129,13 @@ class Modules(Networks):
 
     def initial(self, seed: int) -> Array:
         """Return the parameters, (p,), of a module made after ``torch.manual_seed``; torch's own state is kept."""
+        flat = [parameter.detach().reshape(-1).double() for _, parameter in _trained(self._made(seed))]
+        return np.asarray(self.torch.cat(flat).numpy(), np.float64)
+
+    def _made(self, seed: int) -> Any:
         with self.torch.random.fork_rng(devices=[]):
             self.torch.manual_seed(seed)
-            module = self._make()
-        flat = [parameter.detach().reshape(-1).double() for parameter in module.parameters()]
-        return np.asarray(self.torch.cat(flat).numpy(), np.float64)
+            return self._make()
 
     def outputs(self, theta: Array, inputs: Array, shape: tuple[Array, ...]) -> Array:
         (found,) = self._asked(self._functions[0], theta, inputs)
@@ -191,3 +197,8 @@ class Modules(Networks):
             if isinstance(part, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
                 raise ValueError(f"a module keeps no state and draws no numbers; {type(part).__name__} does")
         return module
+
+
+def _trained(module: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names and parameters that are not frozen."""
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)

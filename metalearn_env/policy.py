@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,11 @@ class Policy:
     @cached_property
     def _choices(self) -> tuple[int, ...] | None:
         return action_map(self.header, 1).choices
+
+    @cached_property
+    def digest(self) -> str:
+        """What its weights are told from others by: 16 hexadecimal digits."""
+        return sha256(b"".join(array.tobytes() for layer in self.layers for array in layer)).hexdigest()[:16]
 
     @property
     def interval(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from metalearn_env.family import Array
 
 Range = float | Sequence[float]
+LARGEST = 2**63  # whole numbers are below
 
 
 def as_range(
@@ -53,6 +55,8 @@ def as_integer(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as a whole number of at least ``minimum``, or raise ``ValueError``."""
     if not is_number(value, integer=True) or value < minimum:
         raise ValueError(f"{name} is a whole number >= {minimum}, not {value!r}")
+    if value >= LARGEST:
+        raise ValueError(f"{name} is below 2^63, not {value!r}")
     return int(value)
 
 
@@ -94,5 +98,7 @@ def log_uniform_integer(uniform: Array, low: int, high: int) -> np.ndarray:
 def is_number(value: Any, integer: bool = False) -> bool:
     """Return whether ``value`` is a finite real (whole) number, and no truth value."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
         return False
     return math.isfinite(value) and (not integer or value == int(value))

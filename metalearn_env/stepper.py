@@ -114,7 +114,13 @@ class Stepper:
         return float(self._driver.hold()[0])
 
     def decide_again(self) -> None:
-        """Take the last step size, where a decision is due, for as long once more; nothing is looked at."""
+        """Take the last step size, where a decision is due, for as long once more; nothing is looked at.
+
+        Raises:
+            RuntimeError: there is no last step size. Nothing has changed.
+        """
+        if not self.t:
+            raise RuntimeError("observe() tells the first step size: there is none to be taken once more")
         self._driver.decide_again()
         self.t += 1
 
@@ -165,7 +171,13 @@ class Stepper:
         """Return all that changes with time, as plain JSON values; the policy is not among them."""
         learner = {name: getattr(self._learner, name)[0].item() for name in _STATE}
         features = list(self.policy.header["feature_names"])
-        return {"t": self.t, "feature_names": features, "learner": learner, "driver": self._driver.state()}
+        return {
+            "t": self.t,
+            "policy": self.policy.digest,
+            "feature_names": features,
+            "learner": learner,
+            "driver": self._driver.state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to what `state_dict` told of a stepper of the same policy.
@@ -174,13 +186,15 @@ class Stepper:
             ValueError: something is missing, or the policy sees other features. Nothing has changed.
         """
         for known, part in (
-            (("t", "feature_names", "learner", "driver"), state),
+            (("t", "policy", "feature_names", "learner", "driver"), state),
             (_STATE, state.get("learner", {})),
             (_DRIVER, state.get("driver", {})),
         ):
             if missing := set(known) - set(part):
                 raise ValueError(f"the state of a stepper has {', '.join(sorted(missing))}; it has {sorted(part)}")
         check_features(state["feature_names"], self.policy.header["feature_names"])
+        if state["policy"] != self.policy.digest:
+            raise ValueError(f"the state is of the policy {state['policy']}, not of {self.policy.digest}")
         self._driver.restore(state["driver"])
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))

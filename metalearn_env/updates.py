@@ -22,6 +22,7 @@ from metalearn_env.networks import torch_itself
 ALIGNED = 64  # numbers that rows begin at multiples of: inner products are faster so
 NOT_LINEAR = ("LBFGS", "Rprop", "ASGD", "Adafactor")  # what they move by is no multiple of lr
 _STATE = ("accepted", "rates", "ratios", "_scales", "_size", "_norm", "_before", "_earlier", "_move")
+_KIND = "optimizer"  # whose updates a state is of
 
 
 class Updates:
@@ -55,6 +56,8 @@ class Updates:
             raise ValueError(f"learning rates of parameter groups are above 0 and finite, not {self.rates}")
         self.ratios = [rate / self.rates[0] for rate in self.rates]
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not self.parameters:
+            raise ValueError("an optimizer has parameters; this one has none")
         if not all(p.is_floating_point() for p in self.parameters):
             raise ValueError(f"parameters are real numbers, not {sorted({str(p.dtype) for p in self.parameters})}")
         dtype, sizes = torch.float32, [p.numel() for p in self.parameters]
@@ -105,10 +108,14 @@ class Updates:
             self._move, self._scales = 5 - self._move, self._scales[::-1]
         return squared, alignment
 
+    def remember(self) -> bool:
+        """Keep theta as it is, if it is finite, and return whether it is."""
+        self._torch._foreach_copy_(self._views[self._before], self.parameters)
+        return math.isfinite(self._flat[self._before].sum())
+
     def keep(self, rate: float) -> None:
-        """Keep theta, and give the optimiser the learning rate of its update."""
-        self._copy(self._earlier)
-        self.accepted = True
+        """Give the optimiser the learning rate of its update, to which one can go `back` from now on."""
+        self._before, self._earlier, self.accepted = self._earlier, self._before, True
         self.set(rate)
 
     def gradient_norm(self) -> float:
@@ -122,13 +129,12 @@ class Updates:
             p.grad = None
 
     def prepare(self, gradient_norm: float) -> None:
-        """Keep theta, and give the optimiser the learning rate at which it is to move."""
-        self._copy(self._before)
+        """Give the optimiser the learning rate at which it is to move."""
         scale = self.rates[0]
         if not self._size:
             self._size = float(self._flat[self._before].norm())
-            if isinstance(self.optimizer, self._torch.optim.SGD):
-                self._norm = gradient_norm
+            plain = isinstance(self.optimizer, self._torch.optim.SGD)
+            self._norm = gradient_norm if plain else self.size**0.5  # adaptive optimisers begin with moves of about lr
         if self._norm > 0.0 and 0.0 < self._size / self._norm < math.inf:
             scale = self._size / self._norm
         self.set(scale)
@@ -180,9 +186,9 @@ class Updates:
         self.set(rate)
 
     def forget_bad_averages(self) -> None:
-        """Let the optimiser's averages begin anew if they have met what is not finite."""
+        """Let the optimiser's averages begin anew if they, or their squares, are not finite."""
         tensors = [value for state in self.optimizer.state.values() for value in state.values()]
-        if not all(bool(value.isfinite().all()) for value in tensors if isinstance(value, self._torch.Tensor)):
+        if not all(math.isfinite(dense(t).float().norm()) for t in tensors if isinstance(t, self._torch.Tensor)):
             self.optimizer.state.clear()
 
     def back(self) -> None:
@@ -202,12 +208,15 @@ class Updates:
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time: plain values, and one tensor."""
-        return {"flat": self._flat[:, : self.size].clone(), **{name: _copied(getattr(self, name)) for name in _STATE}}
+        values = {name: _copied(getattr(self, name)) for name in _STATE}
+        return {"flat": self._flat[:, : self.size].clone(), _KIND: type(self.optimizer).__name__, **values}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` unless ``state`` is one of an optimiser of as many parameters and groups."""
-        if missing := {"flat", *_STATE} - set(state):
+        if missing := {"flat", _KIND, *_STATE} - set(state):
             raise ValueError(f"the state of updates has {', '.join(sorted(missing))}; it has {sorted(state)}")
+        if state[_KIND] != (kind := type(self.optimizer).__name__):
+            raise ValueError(f"the state is of the updates of {state[_KIND]}, not of {kind}")
         found, groups = tuple(state["flat"].shape), len(state["ratios"])
         if found != (4, self.size) or groups != len(self.ratios):
             raise ValueError(
@@ -229,9 +238,6 @@ class Updates:
     def _triples(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield the tensors of theta as it is, as it was, and of the newest move."""
         return zip(self.parameters, self._views[self._before], self._views[self._move], strict=True)
-
-    def _copy(self, row: int) -> None:
-        self._torch._foreach_copy_(self._views[row], self.parameters)
 
     def _put(self, row: int) -> None:
         self._torch._foreach_copy_(self.parameters, self._views[row])

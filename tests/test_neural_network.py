@@ -45,6 +45,30 @@ def regressor() -> Any:
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2))
 
 
+class HalfFrozen(Convolutions):
+    """What is frozen is drawn anew each time it is made, and so is a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = torch.nn.Flatten(), torch.nn.Linear(36, 3)
+        self.frozen = torch.nn.Linear(3, 3).requires_grad_(False)
+        self.register_buffer("moved", torch.randn(3))
+
+    def forward(self, x: Any) -> Any:
+        return self.frozen(self.last(self.layer(x))) + self.moved
+
+
+class Frozen(HalfFrozen):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Unbounded(Convolutions):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) / 0.0
+
+
 OWN: dict[str, Any] = {"module": Convolutions, "dataset": (IMAGES, CLASSES)}
 SQUARED: dict[str, Any] = {"module": regressor, "dataset": (POINTS, NUMBERS), "criterion": "squared"}
 CASES: dict[str, dict[str, Any]] = {
@@ -296,6 +320,20 @@ def test_first_parameters_are_new_ones_of_the_module() -> None:
     assert len(np.unique(before.first[:, 0])) == 6
 
 
+def test_what_is_frozen_or_a_buffer_is_the_same_for_all() -> None:
+    families = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        families.append(network(**{**OWN, "module": HalfFrozen}))
+        assert torch.initial_seed() == seed
+    one, other = families
+    assert one.num_parameters == 36 * 3 + 3
+    task = tasks(one)
+    theta = one.start(task)
+    assert np.array_equal(one.loss(task, theta), other.loss(task, theta))
+    assert len(np.unique(theta[:, 0])) == len(theta)
+
+
 def test_modules_of_one_name_are_told_apart() -> None:
     def units_of(kind: Any) -> float:
         family = network(module=kind, dataset=(POINTS, CLASSES[:50]), examples=6, optimizer="sgd")
@@ -342,6 +380,8 @@ def test_families_are_copied_and_pickled() -> None:
         ({"momentum": 0.5}, ValueError, "'sgd' leaves no choice of momentum"),
         ({"optimizer": "momentum", "momentum": 1.0}, ValueError, r"momentum is in \[0, 1\)"),
         ({"criterion": "squared"}, ValueError, "a perceptron leaves no choice of criterion"),
+        ({"dimension": 0}, ValueError, "dimension is a whole number >= 1"),
+        ({"classes": 0}, ValueError, "classes is a whole number >= 2"),
         ({"classes": 1}, ValueError, "classes is a whole number >= 2"),
         ({"depth": 0}, ValueError, "depth is a whole number >= 1"),
         ({"noise": 2.0}, ValueError, "noise is at most 1"),
@@ -353,6 +393,9 @@ def test_families_are_copied_and_pickled() -> None:
         ({**OWN, "width": 4}, ValueError, "one's own leaves no choice of width"),
         ({"module": Convolutions}, ValueError, r"comes with dataset=\(X, y\)"),
         ({**OWN, "module": 3}, TypeError, "module is a callable"),
+        ({**OWN, "module": torch.nn.Linear(3, 3)}, TypeError, "such as its class, not a Linear"),
+        ({**OWN, "module": Unbounded}, ValueError, "a module's answers are finite at first"),
+        ({**OWN, "module": Frozen}, ValueError, "parameters to be trained"),
         ({**OWN, "module": "nowhere:net"}, ValueError, "module is a callable or 'package.module:callable'"),
         ({**OWN, "module": lambda: 3}, TypeError, "makes a torch.nn.Module, not int"),
         ({**OWN, "module": lambda: torch.nn.Dropout()}, ValueError, "Dropout does"),

@@ -272,3 +272,12 @@ def test_bad_data_are_refused(estimator: Any) -> None:
     if not isinstance(estimator, LearnedKMeans):
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             clone(estimator).fit(X, Y[:-1])
+
+
+def test_whole_floating_numbers_are_whole_numbers() -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    found = [
+        LearnedRegressor(tame(), max_iter=n, batch_size=b, random_state=0).fit(X, X[:, 0])
+        for n, b in ((5, 2), (5.0, 2.0))
+    ]
+    assert np.array_equal(found[0].coef_, found[1].coef_)

@@ -159,6 +159,15 @@ def test_a_run_may_be_longer_than_its_horizon() -> None:
     assert stepper.t == 10
 
 
+@pytest.mark.parametrize("interval", [1, 4])
+def test_there_is_no_first_step_to_be_taken_again(interval: int) -> None:
+    stepper = Stepper(tame("relative", "dynamic", interval), unit=1.0, horizon=3)
+    with pytest.raises(RuntimeError, match="none to be taken once more"):
+        stepper.decide_again()
+    assert stepper.looks
+    assert stepper.t == 0
+
+
 BAD: list[tuple[Callable[[Stepper], Any], str]] = [
     (lambda stepper: stepper.observe(float("nan"), 1.0), "signal is finite, not nan"),
     (lambda stepper: stepper.observe(1.0, float("inf")), "squared_norm is finite"),
@@ -167,8 +176,17 @@ BAD: list[tuple[Callable[[Stepper], Any], str]] = [
     (lambda stepper: stepper.observe(1.0, 1.0, 0.0, 0.0), "step_size is above 0"),
     (lambda stepper: setattr(stepper, "horizon", 0), "horizon is a whole number >= 1"),
     (lambda stepper: stepper.load_state_dict({"t": 1}), "learner"),
+    (lambda stepper: setattr(stepper, "horizon", 10**400), "horizon is a whole number >= 1"),
+    (lambda stepper: setattr(stepper, "horizon", 2**63), r"horizon is below 2\^63"),
+    (lambda stepper: stepper.load_state_dict(other_weights()), "the state is of the policy"),
     (lambda stepper: stepper.load_state_dict(other_state()), "features(.|\n)*but these are"),
 ]
+
+
+def other_weights() -> dict[str, Any]:
+    stepper = Stepper(Policy.untrained(history=1, seed=1), unit=1.0, horizon=3)
+    stepper.observe(1.0, 1.0)
+    return stepper.state_dict()
 
 
 def other_state() -> dict[str, Any]:

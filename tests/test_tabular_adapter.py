@@ -178,10 +178,21 @@ def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int) -> None:
     assert begun + [second(*error) for error in errors[2:]] == expected
     with pytest.raises(ValueError, match="stepper"):
         second.load_state_dict({})
+    for changed in ({"num_states": 2, "num_actions": 5}, {"horizon": 10}, {"sweep": 4}):
+        known = {"num_states": 5, "num_actions": 2, "horizon": 9, "sweep": sweep, **changed}
+        other = LearnedAlpha(policy=tame(0.1, interval), discount=0.9, most=1.0, **known)
+        with pytest.raises(ValueError, match=r"the state is of a run of the (shape|horizon|sweep)"):
+            other.load_state_dict(first.state_dict())
 
 
 def learner() -> QLearner:
     return QLearner(3, 2, tame(), horizon=9, discount=0.9, seed=0)
+
+
+def test_sizes_may_be_whole_floating_numbers() -> None:
+    one = QLearner(3.0, 2.0, tame(), horizon=9.0, discount=0.9, seed=0)  # type: ignore[arg-type]
+    one.update(0, one.act(0), 1.0, 2, False)
+    assert one.table.shape == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,7 @@ def test_bad_transitions_change_nothing(transition: tuple[Any, ...], words: str)
         ({"discount": 1.0}, r"discount is in \[0, 1\), not 1.0"),
         ({"epsilon": 2.0}, r"epsilon is in \[0, 1\], not 2.0"),
         ({"most": 0.0}, "most is above 0"),
+        ({"most": True}, "most is above 0"),
         ({"num_states": 0}, "num_states is a whole number >= 1"),
         ({"horizon": 0}, "horizon is a whole number >= 1"),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -371,7 +373,7 @@ def test_gradients_that_are_not_finite_are_left_out(make: Any) -> None:
     loop.run(1)
     loop.scheduler.step(loop.loss())
     loop.model[0].weight.grad[0, 0] = math.nan
-    with pytest.warns(RuntimeWarning, match="the (gradient|update) is not finite"):
+    with pytest.warns(RuntimeWarning, match="the (gradient|update), or its square, is not finite"):
         loop.optimizer.step()
     assert torch.equal(loop.theta(), before)
     assert loop.run(3).theta().isfinite().all()
@@ -408,6 +410,58 @@ def test_the_guard_keeps_at_it() -> None:
         loop.run(1, times=math.nan)
     assert torch.equal(loop.theta(), before)
     assert not torch.equal(loop.run(1).theta(), before)
+
+
+def test_averages_that_are_too_large_to_go_on_from_begin_anew() -> None:
+    loop = Loop(tame("relative", "dynamic", 4), OPTIMIZERS["momentum"]).run(5)
+    loop.loss()
+    next(iter(loop.model.parameters())).grad[0, 0] = 1e24  # finite, its square is not; no decision is due
+    loop.scheduler.step(1.0)
+    loop.optimizer.step()
+    with pytest.warns(RuntimeWarning, match="update"):
+        loop.run(4)
+    before = loop.theta()
+    assert not torch.equal(loop.run(4).theta(), before)
+    assert loop.losses[-1] < loop.losses[0]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_parameters_that_are_not_finite_are_found_at_the_next_decision(make: Any) -> None:
+    loop = Loop(tame("relative", "dynamic", 4), make).run(5)
+    weight = next(iter(loop.model.parameters()))
+    with torch.no_grad():
+        weight[0, 0] = math.inf  # tanh makes a finite loss of it
+    with pytest.warns(RuntimeWarning, match="a parameter is not finite"):
+        loop.run(4)
+    assert bool(weight.isfinite().all())
+
+
+def test_what_is_broken_off_in_the_optimiser_is_undone() -> None:
+    loop = Loop(fixed(0.0), OPTIMIZERS["adam"]).run(3)
+    before, rates = loop.theta(), loop.scheduler.get_last_lr()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    loop.scheduler.detach()
+    first = loop.optimizer.register_step_post_hook(interrupt)
+    again = LearnedStepSize(loop.optimizer, fixed(0.0))  # its hook comes after
+    again.step(loop.loss())
+    with pytest.raises(KeyboardInterrupt):
+        loop.optimizer.step()
+    assert not torch.equal(loop.theta(), before)
+    first.remove()
+    again.step(loop.loss())
+    assert torch.equal(loop.theta(), before)
+    assert loop.optimizer.param_groups[0]["lr"] == rates[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_the_learning_rate_that_was_given_does_not_matter(name: str) -> None:
+    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
+    found = [Loop(fixed(0.0), lambda p, lr=lr: kind(p, lr=lr)).run(5).rates for lr in (1e-12, 1e-3, 1e3)]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[2] == pytest.approx(found[0], rel=1e-5)
 
 
 # Saved runs
@@ -448,6 +502,8 @@ def test_a_state_of_something_else_is_refused() -> None:
         ({"t": 3}, "the state has .*updates"),
         (other.state_dict(), "the state is of 42 parameters in 1 groups, not of 66"),
         (Loop(fixed(0.0)).run(1).scheduler.state_dict(), "was trained on the features"),
+        (Loop(gentle()).run(1).scheduler.state_dict(), "the state is of the policy"),
+        (Loop(fixed(0.0), OPTIMIZERS["adam"]).run(1).scheduler.state_dict(), "of the updates of Adam, not of SGD"),
     ):
         with pytest.raises(ValueError, match=words):
             loop.scheduler.load_state_dict(wrong)
@@ -459,6 +515,23 @@ def test_a_state_of_something_else_is_refused() -> None:
 
 
 # Bad input
+
+
+def test_a_copy_is_refused() -> None:
+    loop = Loop(fixed(0.0))
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="load its state_dict"):
+            copied(loop.scheduler)
+
+
+def test_parameters_without_numbers_are_no_obstacle() -> None:
+    for sizes in ((0, 4), (4, 0)):
+        empty = torch.nn.Parameter(torch.zeros(sizes))
+        LearnedStepSize(
+            torch.optim.SGD([empty, *perceptron().parameters(), empty.clone().detach()], lr=1.0), fixed(0.0)
+        )
+    with pytest.raises(ValueError, match="an optimizer has parameters"):
+        LearnedStepSize(torch.optim.SGD([{"params": []}], lr=1.0), fixed(0.0))
 
 
 @pytest.mark.parametrize("name", ["LBFGS", "Rprop", "ASGD"])
@@ -533,7 +606,7 @@ def new_parameter(loop: Loop) -> None:
     [
         (lambda loop: loop.loss(), RuntimeError, r"step\(loss\) comes between loss.backward\(\) and optimizer.step"),
         (without_gradient, RuntimeError, "no parameter has a gradient"),
-        (first_gradient, ValueError, "the first gradient is finite"),
+        (first_gradient, ValueError, "the first gradient, and its square, is finite"),
         (changed_rate, RuntimeError, r"something else has changed the learning rates from \[0.3\] to \[7.0\]"),
         (new_group, RuntimeError, "parameter groups have changed"),
         (new_parameter, RuntimeError, "parameter groups have changed"),

@@ -70,11 +70,13 @@ class _Learned(BaseEstimator):
 
     def _batches(self, random: np.random.RandomState, rows: int) -> NDArray[np.int64] | None:
         """Return the rows of each step's minibatch, drawn with replacement."""
-        return None if self.batch_size is None else random.randint(rows, size=(self.max_iter, self.batch_size))
+        if self.batch_size is None:
+            return None
+        return random.randint(rows, size=(int(self.max_iter), int(self.batch_size)))
 
     def _descend(self, policy: Policy, problem: Problem) -> Array:
         """Run the learner and return its parameters."""
-        run: Run = descend(policy, problem, self.max_iter)
+        run: Run = descend(policy, problem, int(self.max_iter))
         self.step_sizes_, self.losses_, self.n_iter_ = run.step_sizes, run.signals, len(run.step_sizes)
         if run.diverged:
             warnings.warn(

@@ -32,6 +32,7 @@ from metalearn_env.stepper import Stepper
 
 FULL = 20.0  # sweeps of a run whose steps may be 1
 _MET = ("sums", "counts", "before")
+_RUN = ("shape", "horizon", "sweep")
 
 
 class LearnedAlpha:
@@ -71,20 +72,27 @@ class LearnedAlpha:
         sweep: int | None = None,
     ) -> None:
         horizon = as_integer("horizon", horizon, minimum=1)
-        sizes = [np.array([as_integer("num_states", num_states, minimum=1)])]
-        sizes.append(np.array([as_integer("num_actions", num_actions, minimum=1)]))
+        num_states = as_integer("num_states", num_states, minimum=1)
+        num_actions = as_integer("num_actions", num_actions, minimum=1)
         if not is_number(discount) or not 0.0 <= discount < 1.0:
             raise ValueError(f"discount is in [0, 1), not {discount!r}")
         if not is_number(epsilon) or not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon is in [0, 1], not {epsilon!r}")
         most = largest_step(num_states * num_actions, horizon) if most is None else most
-        if not most > 0.0:
+        if most != math.inf and not (is_number(most) and most > 0.0):
             raise ValueError(f"most is above 0, not {most!r}")
         self._policy, self._actions = as_policy(policy), num_actions
         if sweep is None:
             sweep = max(num_states * num_actions, math.ceil(horizon / longest_horizon(self._policy)))
         self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
-        known = describe(sizes[0], sizes[1], np.array([discount]), np.array([epsilon]), synchronous=False)
+        self._shape = [num_states, num_actions]
+        known = describe(
+            np.array([num_states]),
+            np.array([num_actions]),
+            np.array([discount]),
+            np.array([epsilon]),
+            synchronous=False,
+        )
         self._descriptor, self._most = known[0].tolist(), most
         self._taken: float | None  # the step that was taken, where another was chosen
         self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
@@ -145,7 +153,8 @@ class LearnedAlpha:
         """Return all that changes with time, as plain JSON values."""
         values = {name: getattr(self, f"_{name}") for name in ("alpha", "taken")}
         met = {name: getattr(self, f"_{name}").tolist() for name in _MET}
-        return {"t": self.t, "stepper": self._stepper.state_dict(), **values, **met}
+        run = {name: getattr(self, f"_{name}") for name in _RUN}
+        return {"t": self.t, "stepper": self._stepper.state_dict(), **run, **values, **met}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to what `state_dict` told of one of the same policy and table.
@@ -153,11 +162,12 @@ class LearnedAlpha:
         Raises:
             ValueError: something is missing, or of another table or of other features. Nothing has changed.
         """
-        if missing := {"t", "stepper", "alpha", "taken", *_MET} - set(state):
+        if missing := {"t", "stepper", "alpha", "taken", *_RUN, *_MET} - set(state):
             raise ValueError(f"the state has {', '.join(sorted(missing))}; it has {sorted(state)}")
+        for name in _RUN:
+            if state[name] != (own := getattr(self, f"_{name}")):
+                raise ValueError(f"the state is of a run of the {name} {state[name]}, not {own}")
         met = [np.array(state[name], np.float64) for name in _MET]
-        if any(array.shape != self._sums.shape for array in met):
-            raise ValueError(f"the state is of a table of {len(state['sums'])} entries, not of {len(self._sums)}")
         self._stepper.load_state_dict(state["stepper"])
         self.t, self._alpha, self._taken = state["t"], state["alpha"], state["taken"]
         self._sums, self._counts, self._before = met
@@ -190,7 +200,7 @@ class QLearner:
     ) -> None:
         known: dict[str, Any] = {"horizon": horizon, "discount": discount, "epsilon": epsilon, "most": most}
         self.alpha = LearnedAlpha(num_states, num_actions, policy, **known, sweep=sweep)
-        self.table: Array = np.zeros((num_states, num_actions))
+        self.table: Array = np.zeros((int(num_states), int(num_actions)))
         self._discount, self._epsilon, self._rng = discount, epsilon, np.random.default_rng(seed)
 
     def act(self, state: int) -> int:

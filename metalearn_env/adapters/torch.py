@@ -14,9 +14,10 @@ which the optimiser is about to move. So `LearnedStepSize.step` comes *before* `
 without it. It hands over the loss; within ``optimizer.step()``, by its hooks, the policy is shown what
 `MetaLearn/NeuralNetwork-v0` would show, by the same code, and the optimiser makes its own update with the learning rate
 that the policy chooses. Of `torch.optim.SGD` the update is known beforehand; that of any other is made, measured, and
-scaled. From then on ``optimizer.param_groups[i]["lr"]`` is the learning rate of that update. Groups keep the ratios of
-the learning rates that they began with; otherwise those do not matter. Hooks that change gradients before
-``optimizer.step()`` are registered before this.
+scaled; hooks that look at parameters after ``optimizer.step()`` are registered after this. From then on
+``optimizer.param_groups[i]["lr"]`` is the learning rate of that update. Groups keep the ratios of the learning rates
+that they began with; otherwise those do not matter. Hooks that change gradients before ``optimizer.step()`` are
+registered before this.
 
 **Interval.** A policy that holds a step size for an ``interval`` of updates looks at directions, and chooses, at its
 decisions alone. In between the optimiser makes its updates with the learning rate that it has, and nothing but the loss
@@ -25,12 +26,13 @@ is looked at.
 **Horizon.** The policy is told how much of the run has passed. Steps beyond the horizon are as long as the last one
 within. Of an unknown one, None, the policy is told 50 steps, and twice as many whenever they have passed.
 
-**Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient is not finite,
-the parameters go back to where they were at the last decision (of policies that decide each time: before the last
-step), the optimiser is given no gradient, so that its averages meet no bad one, and there is a `RuntimeWarning`;
-averages that have met one since the last decision begin anew. The run goes on like a new one of the steps that are
-left, from its natural step size, but at most from a tenth of the last one, or of where the run before began, if that is
-less. At the very first step, with nothing to go back to, it is a `ValueError`.
+**Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient (or its square)
+or a parameter is not finite, the parameters go back to where they were at the last decision (of policies that decide
+each time: before the last step), the optimiser is given no gradient, so that its averages meet no bad one, and there is
+a `RuntimeWarning`; averages that have met one since the last decision begin anew. An ``optimizer.step()`` that was
+broken off is undone by the next `step`. The run goes on like a new one of the steps that are left, from its natural
+step size, but at most from a tenth of the last one, or of where the run before began, if that is less. At the very
+first step, with nothing to go back to, it is a `ValueError`.
 
 What cannot be seen is not undone: other state of the model, such as running means of batch normalisation, and a bad
 gradient between two decisions where no loss follows, at the very end of a run. A process of distributed training gives
@@ -113,6 +115,7 @@ class LearnedStepSize:
         value = loss.item() if isinstance(loss, torch.Tensor) else float(loss)
         if not self.t and not 0.0 < value < math.inf:
             raise ValueError(f"the first loss is above 0 and finite, since losses are compared by ratios, not {value}")
+        self._undo_what_was_broken_off()
         self._loss, self._skips = value, False
         if not self._guard.accepts(value, begins=self._stepper is None):
             self._retreat(f"the loss is {value:g}", stacklevel=3)
@@ -151,8 +154,13 @@ class LearnedStepSize:
         self.t, self.horizon = state_dict["t"], state_dict["horizon"]
         self._guard.highest, self._guard.most, self._last = (state_dict[name] for name in ("highest", "most", "last"))
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied: the optimiser's hooks would stay those of this one."""
+        raise TypeError("a LearnedStepSize is not copied or pickled: load its state_dict() into a new one")
+
     def detach(self) -> None:
         """Leave the optimiser to itself, with the learning rates as they are."""
+        self._undo_what_was_broken_off()
         for hook in self._hooks:
             hook.remove()
 
@@ -176,11 +184,15 @@ class LearnedStepSize:
     def _look_ahead(self, loss: float) -> None:
         """Choose the learning rate of the update to come, or one to measure it by."""
         updates = self._updates
+        if not updates.remember():
+            if not self.t:
+                raise ValueError("parameters are finite at the first step; these are not")
+            return self._retreat("a parameter is not finite", stacklevel=5)
         squared, alignment = updates.foresee() if updates.foreseen else (updates.gradient_norm(), 0.0)
         if not (math.isfinite(squared) and math.isfinite(alignment)):
             if not self.t:
-                raise ValueError("the first gradient is finite; this one is not")
-            self._retreat("the gradient is not finite", stacklevel=5)
+                raise ValueError("the first gradient, and its square, is finite; this one is not")
+            self._retreat("the gradient, or its square, is not finite", stacklevel=5)
         elif updates.foreseen:
             updates.keep(self._chosen(loss, squared, alignment))
         else:
@@ -202,7 +214,14 @@ class LearnedStepSize:
             self._updates.make(self._chosen(loss, squared, alignment))
         else:
             self._updates.undo(self._last)
-            self._retreat("the update is not finite", stacklevel=5)
+            self._retreat("the update, or its square, is not finite", stacklevel=5)
+
+    def _undo_what_was_broken_off(self) -> None:
+        """Put the parameters back where an update was made to be measured, and then was not."""
+        if self._measures:
+            with torch.no_grad():
+                self._updates.undo(self._last)
+        self._measures = False
 
     def _chosen(self, loss: float, squared: float, alignment: float) -> float:
         if self._stepper is None:

@@ -66,7 +66,8 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         dataset: "iris", "wine", "digits", "breast_cancer", or arrays (X, y): tasks are subsamples of its rows.
         module: a callable that returns a `torch.nn.Module`, or ``"package.module:callable"``; with ``dataset=(X, y)``,
             which is handed to it as it is, X (m, ...). It must work under `torch.func.vmap`, draw no random numbers and
-            keep no state. First parameters are those of a new module for every task.
+            keep no state. First parameters are those of a new module for every task; frozen ones, and buffers, are
+            those of one module for all.
         criterion: "cross-entropy", or "squared" (half the mean squared error, y (m, q)) of a module of one's own.
         precision: "float64" or "float32", inside.
         device: "cpu" or "cuda"; the latter gives the same to rounding only.
@@ -151,8 +152,12 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
         self._refuse("a perceptron", "criterion")
         if self.dataset is None:
             sizes: dict[str, Any] = {
-                "dimension": as_range("dimension", self.dimension or (2, 8), minimum=1, integer=True),
-                "classes": as_range("classes", self.classes or (2, 4), minimum=2, integer=True),
+                "dimension": as_range(
+                    "dimension", (2, 8) if self.dimension is None else self.dimension, minimum=1, integer=True
+                ),
+                "classes": as_range(
+                    "classes", (2, 4) if self.classes is None else self.classes, minimum=2, integer=True
+                ),
                 **self._examples(None),
             }
         else:
@@ -189,9 +194,11 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
             targets=datasets.rows_of(targets, self.split),
             **sizes,
         )
-        found = networks.outputs(networks.initial(0)[None], rows[None, :2], ()).shape[1:]
-        if found != (2, classes):
-            raise ValueError(f"a module answers 2 examples with an array (2, {classes}), not {found}")
+        found = networks.outputs(networks.initial(0)[None], rows[None, :2], ())[0]
+        if found.shape != (2, classes):
+            raise ValueError(f"a module answers 2 examples with an array (2, {classes}), not {found.shape}")
+        if not np.isfinite(found).all():
+            raise ValueError(f"a module's answers are finite at first, not {found.tolist()}")
         return law
 
     def _examples(self, rows: int | None) -> dict[str, int]:
