@@ -165,6 +165,22 @@ def test_what_has_gone_wrong_between_decisions_is_taken_back(make: Any) -> None:
     assert np.isnan(callback.step_sizes).tolist() == [t == 5 for t in range(STEPS)]
 
 
+def test_variables_that_are_not_finite_are_found_at_the_next_decision() -> None:
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((3,)), keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(), loss="mse")
+
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 1:
+                model.trainable_variables[1].value.data[0] = np.inf  # tanh makes a finite loss of it
+
+    with pytest.warns(RuntimeWarning, match="a variable is not finite"):
+        model.fit(X, Y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[LearnedStepSize(fixed(-1.0)), Poison()])
+    assert np.isfinite(weights(model)).all()
+
+
 def test_the_guard_returns_to_where_the_loss_was_finite() -> None:
     model, callback = linear(keras.optimizers.SGD()), LearnedStepSize(fixed(1.0))
     with pytest.warns(RuntimeWarning) as caught:

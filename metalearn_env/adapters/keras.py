@@ -130,13 +130,13 @@ class LearnedStepSize(keras.callbacks.Callback):
         values = [variable.value.data for variable in variables]
         here = [value.clone() for value in values]
         self.losses.append(loss)
-        bad = self._fault(loss, grads)
+        bad = self._fault(loss, grads, here)
         if not bad:
             flat = self._direction(optimizer, grads, variables, here)
             before = torch.zeros_like(flat) if self._before is None else self._before
             squared, alignment = torch.stack((flat @ flat, flat @ before)).tolist()
             if not (math.isfinite(squared) and math.isfinite(alignment)):
-                bad = "the direction is not finite"
+                bad = "the square of the direction is not finite"
         if bad:
             return self._retreat(bad, values, here)
         step = self._chosen(loss, squared, alignment, grads, variables, flat)
@@ -147,13 +147,15 @@ class LearnedStepSize(keras.callbacks.Callback):
         self._earlier, self._before, self._last = here, flat, step
         self.step_sizes.append(step)
 
-    def _fault(self, loss: float, grads: Sequence[Any]) -> str:
+    def _fault(self, loss: float, grads: Sequence[Any], here: Tensors) -> str:
         """Return what is wrong with a step, if anything; at the first step raise it."""
         found = ""
         if not self._guard.accepts(loss, begins=self._stepper is None):
             found = f"the loss is {loss:g}"
         elif not math.isfinite(float(torch.stack(torch._foreach_norm([g for g in grads if g is not None])).sum())):
-            found = "the gradient is not finite"
+            found = "the gradient, or its square, is not finite"
+        elif not all(bool(value.isfinite().all()) for value in here):
+            found = "a variable is not finite"
         if found and len(self.losses) == 1:
             self.on_train_end()
             raise ValueError(f"at the first step {found}; it is finite and not negative")
@@ -199,7 +201,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         """Go back to the last decision but this, from where a new run begins with smaller steps."""
         torch._foreach_copy_(values, self._earlier or here)
         for average in (variable.value.data for variable in self.model.optimizer.variables):
-            if not bool(average.isfinite().all()):
+            if not math.isfinite(average.float().norm()):  # or its square
                 average.zero_()
         if self._stepper is not None:
             self._guard.shrink(self._last, self._stepper.unit)
