@@ -120,6 +120,8 @@ def load_examples(dataset: tuple[Any, Any], *, labels: bool) -> tuple[Array, NDA
 
 def classes_of(labels: np.ndarray) -> NDArray[np.int64]:
     """Return the places of labels (m,) among all that there are, sorted, or raise ``ValueError``."""
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
+        labels = labels.astype(str)
     whole = labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels)))
     if labels.dtype.kind not in "biuSU" and not whole:
         raise ValueError(f"dataset y is of labels: truth values, whole numbers or strings, not {labels.dtype}")

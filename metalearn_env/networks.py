@@ -194,7 +194,9 @@ class Modules(Networks):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module makes a torch.nn.Module, not {type(module).__name__}")
         for part in module.modules():
-            if isinstance(part, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            if isinstance(part, nn.modules.dropout._DropoutNd) and not part.p:
+                part.eval()  # draws nothing, and `vmap` lets it be
+            elif isinstance(part, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
                 raise ValueError(f"a module keeps no state and draws no numbers; {type(part).__name__} does")
         return module
 

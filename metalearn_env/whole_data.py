@@ -185,6 +185,8 @@ def spread_points(points: Array, k: int, rng: np.random.Generator) -> Array:
 def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
     """Run a learner for ``horizon`` steps, or until its signal is not finite, or 10^6 times the first loss of all rows.
 
+    A first loss that is nothing but rounding, beside that of parameters of 0, counts as so much rounding.
+
     Args:
         policy: a policy, or the name or path of one.
         problem: with a batch for each step, if it has batches.
@@ -196,7 +198,8 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
     policy, theta = as_policy(policy), problem.start()
     lowest, best, before = np.inf, theta.copy(), np.zeros_like(theta)
     steps, signals = np.zeros(horizon), np.zeros(horizon)
-    most = DIVERGED_AT * max(float(problem.look(theta, None)[0][0]), float(TINY))
+    first, at_zero = (float(problem.look(place, None)[0][0]) for place in (theta, np.zeros_like(theta)))
+    most = DIVERGED_AT * max(first, float(np.finfo(np.float64).eps) * at_zero, float(TINY))
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(horizon):
             signal, direction = problem.look(theta, t)

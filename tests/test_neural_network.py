@@ -320,6 +320,22 @@ def test_first_parameters_are_new_ones_of_the_module() -> None:
     assert len(np.unique(before.first[:, 0])) == 6
 
 
+def test_a_dropout_that_drops_nothing_is_none() -> None:
+    plain = network(**SQUARED)
+    same = network(**{**SQUARED, "module": lambda: torch.nn.Sequential(*regressor(), torch.nn.Dropout(0.0))})
+    task, times = tasks(plain), np.zeros(6, np.int64)
+    assert np.array_equal(
+        plain.direction(task, plain.start(task), times), same.direction(task, same.start(task), times)
+    )
+
+
+def test_labels_may_be_strings_of_any_kind() -> None:
+    names = np.array(["one", "two", "three"])[CLASSES]
+    found = [network(**{**OWN, "dataset": (IMAGES, labels)}) for labels in (names, names.astype(object))]
+    losses = [family.loss(tasks(family), family.start(tasks(family))) for family in found]
+    assert np.array_equal(*losses)
+
+
 def test_what_is_frozen_or_a_buffer_is_the_same_for_all() -> None:
     families = []
     for seed in (1, 2):

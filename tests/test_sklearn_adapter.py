@@ -281,3 +281,9 @@ def test_whole_floating_numbers_are_whole_numbers() -> None:
         for n, b in ((5, 2), (5.0, 2.0))
     ]
     assert np.array_equal(found[0].coef_, found[1].coef_)
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_a_fit_that_is_perfect_at_first_does_not_diverge(k: int) -> None:
+    X = np.repeat([[0.0, 0.1], [1.0, 0.7], [0.3, 3.0]], 30, axis=0)
+    assert LearnedKMeans(k, random_state=0).fit(X).inertia_ < 1e-12  # a warning is an error
