@@ -233,10 +233,10 @@ SETTINGS: dict[str, Setting] = {
             Bar(0.30, 0.50),
             agent_kwargs=("action:absolute",),
             algo=GRADIENT,
-            gradient=_slopes(128),
+            gradient=_slopes(256),
             train_env=Q_LEARNING,
             train_kwargs=("states:12", "actions:3", "horizon:[50,400]"),
-            steps=150,
+            steps=600,
         ),
         Setting(
             ISOTROPIC,

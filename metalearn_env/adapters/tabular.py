@@ -168,6 +168,8 @@ class LearnedAlpha:
             if state[name] != (own := getattr(self, f"_{name}")):
                 raise ValueError(f"the state is of a run of the {name} {state[name]}, not {own}")
         met = [np.array(state[name], np.float64) for name in _MET]
+        if any(array.shape != self._sums.shape for array in met):
+            raise ValueError(f"the state has {len(state['sums'])} sums, not one for each of {len(self._sums)} entries")
         self._stepper.load_state_dict(state["stepper"])
         self.t, self._alpha, self._taken = state["t"], state["alpha"], state["taken"]
         self._sums, self._counts, self._before = met
