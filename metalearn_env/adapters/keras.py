@@ -154,7 +154,7 @@ class LearnedStepSize(keras.callbacks.Callback):
             found = f"the loss is {loss:g}"
         elif not math.isfinite(float(torch.stack(torch._foreach_norm([g for g in grads if g is not None])).sum())):
             found = "the gradient, or its square, is not finite"
-        elif not all(bool(value.isfinite().all()) for value in here):
+        elif not math.isfinite(sum(float(value.sum()) for value in here)):
             found = "a variable is not finite"
         if found and len(self.losses) == 1:
             self.on_train_end()
