@@ -25,6 +25,7 @@ from metalearn_env.driving import action_map, check_features, driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
+from metalearn_env.identity import described
 from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 
@@ -123,8 +124,9 @@ class Policy:
 
     @cached_property
     def digest(self) -> str:
-        """What its weights are told from others by: 16 hexadecimal digits."""
-        return sha256(b"".join(array.tobytes() for layer in self.layers for array in layer)).hexdigest()[:16]
+        """What its weights, and what its actions mean, are told from others by: 16 hexadecimal digits."""
+        meaning = [self.header["action"], self.header["strategy"], self.interval]
+        return sha256(json.dumps(described([self.layers, meaning])).encode()).hexdigest()[:16]
 
     @property
     def interval(self) -> int:

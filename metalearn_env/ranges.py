@@ -30,6 +30,7 @@ def as_range(
     whole = "whole number" if integer else "number"
     if len(pair) != 2 or not all(is_number(end, integer) and end >= minimum for end in pair) or pair[0] > pair[1]:
         raise ValueError(f"{name} is a {whole} >= {minimum:g}, or a pair (low, high) of them, not {value!r}")
+    maximum = min(maximum, LARGEST - 1) if integer else maximum
     if pair[1] > maximum:
         raise ValueError(f"{name} is at most {maximum:g}, not {value!r}")
     kind = int if integer else float

@@ -152,8 +152,7 @@ class Updates:
 
     def natural_step(self, loss: float, squared_norm: float) -> float:
         """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`."""
-        start = self.parameters if self._foreseeable else self._views[self._before]
-        size = math.hypot(*(float(part.double().norm()) for part in start))
+        size = math.hypot(*(float(part.double().norm()) for part in self._views[self._before]))
         return float(natural_step(loss, self._slope(), size, squared_norm**0.5, share=self._share))
 
     def _slope(self) -> float:

@@ -45,17 +45,16 @@ def regressor() -> Any:
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2))
 
 
-class HalfFrozen(Convolutions):
+class HalfFrozen(torch.nn.Module):  # type: ignore[misc]
     """What is frozen is drawn anew each time it is made, and so is a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.last = torch.nn.Flatten(), torch.nn.Linear(36, 3)
-        self.frozen = torch.nn.Linear(3, 3).requires_grad_(False)
+        self.first, self.frozen = torch.nn.Linear(36, 3), torch.nn.Linear(3, 3).requires_grad_(False)
         self.register_buffer("moved", torch.randn(3))
 
     def forward(self, x: Any) -> Any:
-        return self.frozen(self.last(self.layer(x))) + self.moved
+        return self.frozen(self.first(x.flatten(1))) + self.moved
 
 
 class Frozen(HalfFrozen):

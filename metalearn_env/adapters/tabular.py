@@ -81,18 +81,13 @@ class LearnedAlpha:
         most = largest_step(num_states * num_actions, horizon) if most is None else most
         if most != math.inf and not (is_number(most) and most > 0.0):
             raise ValueError(f"most is above 0, not {most!r}")
-        self._policy, self._actions = as_policy(policy), num_actions
+        self._policy = as_policy(policy)
         if sweep is None:
             sweep = max(num_states * num_actions, math.ceil(horizon / longest_horizon(self._policy)))
         self._sweep, self._horizon = as_integer("sweep", sweep, minimum=1), horizon
         self._shape = [num_states, num_actions]
-        known = describe(
-            np.array([num_states]),
-            np.array([num_actions]),
-            np.array([discount]),
-            np.array([epsilon]),
-            synchronous=False,
-        )
+        sizes = (np.array([value]) for value in (num_states, num_actions, discount, epsilon))
+        known = describe(*sizes, synchronous=False)
         self._descriptor, self._most = known[0].tolist(), most
         self._taken: float | None  # the step that was taken, where another was chosen
         self._sums, self._counts, self._before = np.zeros((3, num_states * num_actions))
@@ -108,8 +103,9 @@ class LearnedAlpha:
         """
         if not math.isfinite(float(error) * float(error)):
             raise ValueError(f"a temporal-difference error, and its square, is finite, not {error!r}")
-        entry = state * self._actions + action
-        if not (0 <= action < self._actions and 0 <= entry < len(self._sums)):
+        actions = self._shape[1]
+        entry = state * actions + action
+        if not (0 <= action < actions and 0 <= entry < len(self._sums)):
             raise ValueError(f"there is no entry ({state}, {action}) in a table of {len(self._sums)} entries")
         self._sums[entry] += error
         self._counts[entry] += 1.0
