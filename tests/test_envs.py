@@ -424,6 +424,7 @@ BAD_FOR_REGRESSION = [
     ("constant", {"dataset": (DATA, np.ones(40))}),
     ("scale", {"scale": (3, 1)}),
     ("scale", {"scale": 400}),
+    (r"horizon is at most 9.22", {"horizon": 2**63}),
     ("examples_per_parameter", {"dataset": (DATA, np.arange(40.0)), "examples_per_parameter": (50, 100)}),
     ("real numbers", {"dataset": (DATA.astype(complex), np.arange(40.0))}),
     ("real numbers", {"dataset": (DATA, ["a"] * 40)}),

@@ -178,13 +178,17 @@ BAD: list[tuple[Callable[[Stepper], Any], str]] = [
     (lambda stepper: stepper.load_state_dict({"t": 1}), "learner"),
     (lambda stepper: setattr(stepper, "horizon", 10**400), "horizon is a whole number >= 1"),
     (lambda stepper: setattr(stepper, "horizon", 2**63), r"horizon is below 2\^63"),
-    (lambda stepper: stepper.load_state_dict(other_weights()), "the state is of the policy"),
+    (lambda stepper: stepper.load_state_dict(other(seed=1)), "the state is of the policy"),
+    (lambda stepper: stepper.load_state_dict(other(action="absolute")), "the state is of the policy"),
+    (lambda stepper: stepper.load_state_dict(other(interval=2)), "the state is of the policy"),
     (lambda stepper: stepper.load_state_dict(other_state()), "features(.|\n)*but these are"),
 ]
 
 
-def other_weights() -> dict[str, Any]:
-    stepper = Stepper(Policy.untrained(history=1, seed=1), unit=1.0, horizon=3)
+def other(seed: int = 0, **header: Any) -> dict[str, Any]:
+    """Return the state of a policy of other weights, or of the same whose actions mean something else."""
+    policy = Policy.untrained(history=1, seed=seed)
+    stepper = Stepper(Policy(policy.layers, {**policy.header, **header}), unit=1.0, horizon=3)
     stepper.observe(1.0, 1.0)
     return stepper.state_dict()
 
