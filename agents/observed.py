@@ -61,8 +61,7 @@ def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]
     """Return the lowest and the highest value, (2, width), of every feature that a policy meets on training tasks."""
     header = policy.header
     trained_on = header.get("trained_on", header)
-    own = {**{name: header[name] for name in ("history", "strategy", "action")}, "interval": policy.interval}
-    options = {**trained_on["env_kwargs"], **own}
+    options = {**trained_on["env_kwargs"], **policy.options}
     env = gym.make_vec(trained_on["env"], rows, "vector_entry_point", **{**options, "split": "train"})
     observations, _ = env.reset(seed=seed)
     low, high = observations.min(axis=0), observations.max(axis=0)

@@ -226,6 +226,7 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
         "action": session.actions.action,
         "strategy": session.actions.strategy,
         "interval": session.actions.interval,
+        "opening": session.actions.opening,
         "history": session.history,
         "feature_names": list(feature_names(session.history)),
         "algorithm": record["algo"],

@@ -1,17 +1,16 @@
 """What a learned step size costs in a training loop of PyTorch, and of Keras: ``python -m benchmarks.overhead``.
 
 A step is a user's: forward, backward, optimiser, on the next minibatch of a data set, of two networks of 100,000
-parameters; and ``train_on_batch`` of Keras, where that is installed. Two loops, with and without a policy, take turns
-of 20 steps or more, so that either has the caches to itself for that long; a turn is of whole intervals between the
-decisions of the policy. What is told is the median of the differences between turns, each of which is the mean of its
-steps, over the median of the plain ones; processor time, one thread. It prints a table and writes
-docs/results/overhead.md.
+parameters; and ``train_on_batch`` of Keras, where that is installed. Two loops, with and without a policy, take turns,
+so that either has the caches to itself for a while: one of the opening, then some of an interval each, and then both
+begin anew. What is told is the median of the differences between turns, each of which is the mean of its steps, over
+the median of the plain ones; of a whole run, what the opening and the intervals in it add up to. Processor time, one
+thread. It prints a table and writes docs/results/overhead.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import platform
 import sys
@@ -31,8 +30,10 @@ from metalearn_env.policy import Policy, load
 from metalearn_env.progress import progress
 
 BAR = 0.05
-POLICIES = ("neural-network", "neural-network-light")
-TURN = 20  # steps, or some more
+POLICY = "neural-network"
+RUN = 1000  # steps
+INTERVALS = 8  # until both loops begin anew
+FEWEST = 3  # beginnings
 RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
 BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
@@ -87,7 +88,7 @@ class TorchLoop:
         self.model = NETWORKS[network]()
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
-        self.scheduler = LearnedStepSize(self.optimizer, policy, batch_size=batch_size) if policy else None
+        self.scheduler = LearnedStepSize(self.optimizer, policy, RUN, batch_size=batch_size) if policy else None
 
     def step(self) -> None:
         x, y = self._data.draw()
@@ -120,7 +121,7 @@ class KerasLoop:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.model.compile(made[optimizer](RATE), loss=loss)
         if policy:
-            callback = adapter.LearnedStepSize(policy, horizon=10**6, batch_size=batch_size)
+            callback = adapter.LearnedStepSize(policy, horizon=RUN, batch_size=batch_size)
             callback.set_model(self.model)
             callback.set_params({"epochs": 1, "steps": None})
             callback.on_train_begin()
@@ -133,29 +134,51 @@ CASES = [(TorchLoop, network, of, batch) for network, sizes in BATCHES.items() f
 OF_KERAS = [(KerasLoop, "perceptron", of, batch) for batch in BATCHES["perceptron"] for of in OPTIMIZERS]
 
 
-def line(name: str, kind: Any, network: str, optimizer: str, batch_size: int, seconds: float) -> str:
+def line(policy: Policy, kind: Any, network: str, optimizer: str, batch_size: int, seconds: float) -> str:
     """Return the row of one kind of loop, which is measured for so long."""
-    policy = _still(load(name))
-    plain, ours = (kind(network, optimizer, batch_size, which) for which in (None, policy))
-    steps = turn_of(policy)
-    for loop in (plain, ours):
-        turn(loop, steps)
-    turns: list[tuple[float, float]] = []
-    end = time.thread_time() + seconds
-    while len(turns) < 4 or time.thread_time() < end:
-        turns += [(turn(plain, steps), turn(ours, steps)), (turn(ours, steps), turn(plain, steps))[::-1]]
-    step, more = median(a for a, _ in turns), median(b - a for a, b in turns)
-    reached = "yes" if more / step < BAR else "no"
+    opening, interval = policy.options["opening"], policy.interval
+    still, at_first, later = _still(policy), Turns(), Turns()
+    turn(kind(network, optimizer, batch_size, None), interval)
+    end, begun = time.thread_time() + seconds, 0
+    while begun < FEWEST or time.thread_time() < end:
+        plain, ours = (kind(network, optimizer, batch_size, which) for which in (None, still))
+        if opening:
+            at_first.take(plain, ours, opening)
+        for _ in range(INTERVALS):
+            later.take(plain, ours, interval)
+        begun += 1
+    step, more = later.step, later.more
+    first = at_first.more if opening else more
+    in_all = (opening * first + (RUN - opening) * more) / RUN
     library = "Keras" if kind is KerasLoop else "PyTorch"
     return (
-        f"| {name}, {policy.interval} | {library} | {network}, {plain.parameters:,} | {optimizer} | {batch_size} "
-        f"| {1e6 * step:,.0f} | {1e6 * more:,.0f} | {more / step:.1%} | {reached} |"
+        f"| {library} | {network}, {plain.parameters:,} | {optimizer} | {batch_size} | {1e6 * step:,.0f} "
+        f"| {first / step:.1%} | {more / step:.1%} | {in_all / step:.1%} | {'yes' if in_all / step < BAR else 'no'} |"
     )
 
 
-def turn_of(policy: Policy) -> int:
-    """Return the steps of a turn: whole intervals between decisions."""
-    return policy.interval * math.ceil(TURN / policy.interval)
+class Turns:
+    """What steps took in the turns of two loops, in seconds."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[float, float]] = []
+
+    def take(self, plain: Loop, ours: Loop, steps: int) -> None:
+        """Take turns, now the one first and now the other."""
+        if len(self._pairs) % 2:
+            self._pairs.append((turn(plain, steps), turn(ours, steps)))
+        else:
+            self._pairs.append((turn(ours, steps), turn(plain, steps))[::-1])
+
+    @property
+    def step(self) -> float:
+        """A step of the plain loop."""
+        return median(a for a, _ in self._pairs)
+
+    @property
+    def more(self) -> float:
+        """What a step takes more with a policy."""
+        return median(b - a for a, b in self._pairs)
 
 
 def turn(loop: Loop, steps: int) -> float:
@@ -170,26 +193,29 @@ def main() -> None:
     """Measure, print and write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="processor time for each line of the table")
-    parser.add_argument("--policies", nargs="+", default=POLICIES, help="names or files")
+    parser.add_argument("--policy", default=POLICY, help="a name or a file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/overhead.md"))
     options = parser.parse_args()
     check_writable(options.out)
     torch.set_num_threads(1)
     cases = CASES + (OF_KERAS if find_spec("keras") else [])
-    of_each = [(name, *case) for name in options.policies for case in cases]
-    before = os.getloadavg()[0]
-    lines = [line(*case, options.seconds) for case in progress(of_each, "overhead")]
+    policy, before = load(options.policy), os.getloadavg()[0]
+    lines = [line(policy, *case, options.seconds) for case in progress(cases, "overhead")]
     page = [
         "# Overhead of a learned step size",
         "",
         f"`{' '.join(['python -m benchmarks.overhead', *sys.argv[1:]])}`",
-        f"wrote this page: loops that take turns of {TURN} steps or a whole interval",
-        "between two decisions, medians of means over turns, processor time, one thread, "
+        f"wrote this page. `{options.policy}` decides at each of the first {policy.options['opening']} steps of a run, "
+        f"and every {policy.interval} after them: what",
+        f"that costs over the steps of a plain loop, at first, later, and in a run of {RUN:,} steps. Loops with and "
+        "without it take",
+        "turns; medians of means over turns, processor time, one thread, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__},",
-        f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one:",
-        "others take from the caches, and what is short suffers more from it.",
+        f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one: "
+        "others take from the caches, and what is short suffers",
+        "more from it.",
         "",
-        "| policy, interval | library | network, parameters | optimiser | batch | a step (us) | more (us) | overhead "
+        f"| library | network, parameters | optimiser | batch | a step (us) | at first | later | {RUN:,} steps "
         f"| < {BAR:.0%} |",
         "|---|---|---|---|---|---|---|---|---|",
         *lines,

@@ -56,8 +56,7 @@ def main():
     parser.add_argument("--episodes", type=int, default=32, help="in the environment")
     policy = load((given := parser.parse_args()).policy)
     images, labels = data = pictures()
-    options = {"module": Crosses, "dataset": data, "optimizer": "adam", "history": policy.header["history"]}
-    options["interval"] = policy.interval
+    options = {"module": Crosses, "dataset": data, "optimizer": "adam", **policy.options}
     for name, choose in {"unit": lambda seen: np.zeros((len(seen), 1)), "policy": policy}.items():
         print(f"median loss with steps of the {name}: {in_the_environment(options, given.episodes, choose):.4f}")
 

@@ -10,7 +10,8 @@ discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.41
 
 Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
 
-A step size is held for ``interval`` inner steps, up to the next decision.
+A step size is held for ``interval`` inner steps, up to the next decision; in the ``opening``, the first inner steps of
+an episode, each is decided on.
 
 With the strategy "random" the agent decides once, on a mean and a spread, and the environment draws every step of the
 inner run by the arcsine law,
@@ -61,6 +62,7 @@ class ActionMap:
         strategy: "dynamic" (a step size each inner step), "constant" (one for the episode) or "random" (mean and spread
             of all steps of the episode).
         interval: inner steps that a dynamic step size is held for.
+        opening: inner steps at the start of an episode that are each decided on, if others are not.
 
     Attributes:
         choices: for discrete actions, the number of choices of each component; else None.
@@ -68,10 +70,13 @@ class ActionMap:
         decides_once: whether an action is of a whole episode.
 
     Raises:
-        ValueError: another action or strategy; an interval that is none, or of what is decided once.
+        ValueError: another action or strategy; an interval that is none, or of what is decided once; an opening that is
+            none, or where the interval is 1.
     """
 
-    def __init__(self, n: int, action: str = "relative", strategy: str = "dynamic", interval: int = 1) -> None:
+    def __init__(
+        self, n: int, action: str = "relative", strategy: str = "dynamic", interval: int = 1, opening: int = 0
+    ) -> None:
         for name, value, known in (("action", action, Action), ("strategy", strategy, Strategy)):
             if value not in get_args(known):
                 raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
@@ -80,6 +85,9 @@ class ActionMap:
         self.decides_once = strategy != "dynamic"
         if self.decides_once and self.interval > 1:
             raise ValueError(f"{strategy} steps are decided once, for the whole episode: interval is 1, not {interval}")
+        self.opening = as_integer("opening", opening, minimum=0)
+        if self.opening and self.interval == 1:
+            raise ValueError(f"with an interval of 1 every step is decided on: opening is 0, not {opening}")
         self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
         self._width = np.zeros(n)  # w of the arcsine law
@@ -88,6 +96,15 @@ class ActionMap:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
         self._center[rows] = fresh.step_size
         self._low[rows], self._high[rows] = fresh.unit / RANGE, fresh.unit * RANGE
+
+    def held_for(self, t: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for how many inner steps, (n,), what is decided after ``t`` of them, (n,), is held."""
+        return np.where(t < self.opening, 1, self.interval)
+
+    def decisions(self, horizon: int) -> NDArray[np.int64]:
+        """Return after how many inner steps of an episode there are decisions, (D,)."""
+        opening = min(self.opening, horizon)
+        return np.concatenate([np.arange(opening), np.arange(opening, horizon, self.interval)])
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain lists."""

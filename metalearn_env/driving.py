@@ -22,7 +22,7 @@ class Driver:
 
     Args:
         act: what gives the actions.
-        header: ``history``, ``action``, ``strategy``, ``interval`` and ``feature_names``, as of a
+        header: ``history``, ``action``, ``strategy``, ``interval``, ``opening`` and ``feature_names``, as of a
             `metalearn_env.policy.Policy`.
         n: episodes.
 
@@ -57,7 +57,7 @@ class Driver:
         """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""
         if self._held is None or not self.actions.decides_once:
             self._held = self._decided(learners)
-            self._left = self.actions.interval
+            self._left = self._held_for(learners)
         return self.hold()
 
     def hold(self) -> Array:
@@ -68,8 +68,12 @@ class Driver:
         return self.actions.drawn(self._held, self._noise.random(self._n)) if random else self._held
 
     def decide_again(self) -> None:
-        """Hold what was chosen for as long once more."""
+        """Hold what was chosen for an interval once more."""
         self._left = self.actions.interval - 1
+
+    def _held_for(self, learners: Learners) -> int:
+        """Return for how many inner steps what is decided now is held; all learners have made as many."""
+        return int(self.actions.held_for(learners.t)[0])
 
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
@@ -126,7 +130,17 @@ def action_map(header: Mapping[str, Any], n: int) -> ActionMap:
     Raises:
         ValueError: see `ActionMap`.
     """
-    return ActionMap(n, header["action"], header["strategy"], header.get("interval", 1))
+    return ActionMap(n, **meaning(header))
+
+
+def meaning(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header says that actions mean: ``action``, ``strategy``, ``interval`` and ``opening``."""
+    return {
+        "action": header["action"],
+        "strategy": header["strategy"],
+        "interval": header.get("interval", 1),
+        "opening": header.get("opening", 0),
+    }
 
 
 def check_features(theirs: Any, ours: Any) -> None:

@@ -37,12 +37,13 @@ class StepSizeEnv(gym.Env[Any, Any]):
     | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `1000**a` |
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
 
-    With `strategy="dynamic"` (default) every inner step is an action, or every `interval` of them: an action then makes
-    so many inner steps of one size (fewer where the run ends), like a frame skip. With `"constant"` one action is held
-    for the whole inner run, so that an episode is one step. So it is with `"random"`, whose action has a second
-    component, a spread (`a + 1`, or a choice of 0, .5, 1, 2) in decades: every inner step is drawn by the arcsine law;
-    the step size above is their harmonic mean, and the longest is `10**spread` times the shortest. Numbers beyond the
-    box are clipped; an action that is not finite, or of another shape or type, raises `ValueError`.
+    With `strategy="dynamic"` (default) every inner step is an action, or every `interval` of them after the `opening`:
+    an action then makes so many inner steps of one size (fewer where the run ends), like a frame skip. With
+    `"constant"` one action is held for the whole inner run, so that an episode is one step. So it is with `"random"`,
+    whose action has a second component, a spread (`a + 1`, or a choice of 0, .5, 1, 2) in decades: every inner step is
+    drawn by the arcsine law; the step size above is their harmonic mean, and the longest is `10**spread` times the
+    shortest. Numbers beyond the box are clipped; an action that is not finite, or of another shape or type, raises
+    `ValueError`.
 
     ## Observation Space
     `Box(float32)` of 16 + 5 `history` columns, the same for every family, named by `env.unwrapped.feature_names`: the
@@ -84,6 +85,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `history`: actions in the observation. Default 5.
     * `interval`: inner steps that an action's step size is held for. Default 1. What is decided once, by
       `strategy="constant"` or `"random"`, is held for the whole run, and takes no other.
+    * `opening`: where the interval is above 1, inner steps at the start of an episode that are each an action of their
+      own. Default 0.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.

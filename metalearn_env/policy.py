@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
-from metalearn_env.driving import action_map, check_features, driven
+from metalearn_env.driving import action_map, check_features, driven, meaning
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
@@ -46,12 +46,12 @@ class Policy:
 
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
-        header: what the file says of it: ``history``, ``action``, ``strategy`` and ``interval`` (1 if it tells none) of
-            the environment it was trained on, ``feature_names``; the hidden units, ``activation`` ("tanh", the default,
-            or "relu"), and what brings the outputs into the box of actions, ``output`` ("clip", the default, or "tanh";
-            of discrete actions the largest output counts); the lowest and the highest value of every feature that it
-            met in training, ``observed``, if it is to take what lies beyond them for the nearest of them; and where it
-            comes from (environment, command, seed, versions, score).
+        header: what the file says of it: ``history``, ``action``, ``strategy``, ``interval`` (1 if it tells none) and
+            ``opening`` (0) of the environment it acts in, ``feature_names``; the hidden units, ``activation`` ("tanh",
+            the default, or "relu"), and what brings the outputs into the box of actions, ``output`` ("clip", the
+            default, or "tanh"; of discrete actions the largest output counts); the lowest and the highest value of
+            every feature that it met in training, ``observed``, if it is to take what lies beyond them for the nearest
+            of them; and where it comes from (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -125,13 +125,21 @@ class Policy:
     @cached_property
     def digest(self) -> str:
         """What its weights, and what its actions mean, are told from others by: 16 hexadecimal digits."""
-        meaning = [self.header["action"], self.header["strategy"], self.interval]
-        return sha256(json.dumps(described([self.layers, meaning])).encode()).hexdigest()[:16]
+        return sha256(json.dumps(described([self.layers, meaning(self.header)])).encode()).hexdigest()[:16]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What an environment is to be told so that observations and actions are those of the policy."""
+        return {"history": self.header["history"], **meaning(self.header)}
 
     @property
     def interval(self) -> int:
-        """Inner steps that a step size is held for."""
+        """Inner steps that a step size is held for, after the opening."""
         return action_map(self.header, 1).interval
+
+    def decisions(self, horizon: int) -> NDArray[np.int64]:
+        """Return after how many inner steps of an episode the policy decides, (D,)."""
+        return action_map(self.header, 1).decisions(horizon)
 
     def step_sizes(self, engine: Engine) -> Iterator[Array]:
         """Yield a step size, (n,), for every inner step of the engine's episodes, like a rule of `metalearn_env.rules`.
@@ -142,11 +150,10 @@ class Policy:
         return driven(self, self.header, engine)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` unless the history, action, strategy and interval asked for, if any, are its own."""
+        """Raise ``ValueError`` unless the history and the meaning of actions asked for, if any, are its own."""
         if "history" in options:
             check_features(self.header["feature_names"], feature_names(options["history"]))
-        for option in ("action", "strategy", "interval"):
-            own = self.interval if option == "interval" else self.header[option]
+        for option, own in meaning(self.header).items():
             if options.get(option, own) != own:
                 raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")
 

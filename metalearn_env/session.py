@@ -27,7 +27,7 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
-SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "interval", "reward", "first_step_decades")
+SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "interval", "opening", "reward", "first_step_decades")
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
@@ -64,7 +64,7 @@ class Session:
         n: rows.
         horizon: inner steps of an episode, or a range of them.
         history: decisions in the observation.
-        action, strategy, interval: see `metalearn_env.actions`.
+        action, strategy, interval, opening: see `metalearn_env.actions`.
         reward: "log" or "linear".
         first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
             decades up or down.
@@ -88,6 +88,7 @@ class Session:
         action: str = "relative",
         strategy: str = "dynamic",
         interval: int = 1,
+        opening: int = 0,
         reward: str = "log",
         first_step_decades: Range = 0.0,
         trace: bool = False,
@@ -100,7 +101,7 @@ class Session:
             raise ValueError(f"{strategy} steps have no first step to vary: first_step_decades={first_step_decades!r}")
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
-        self.actions = ActionMap(n, action, strategy, interval)
+        self.actions = ActionMap(n, action, strategy, interval, opening)
         self.pool = self._pool()
         self.observer = Observer(n, self.history)
         for part in self.parts:
@@ -108,7 +109,7 @@ class Session:
                 raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
         size = max(part.family.num_parameters for part in self.parts)
-        self._decisions, self._held_for = Decisions(n, size, interval), longest if strategy != "dynamic" else interval
+        self._decisions, self._longest = Decisions(n, size, interval), longest
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)
         self.begun = False  # whether there is an engine
@@ -220,7 +221,10 @@ class Session:
     def _hold(self, step_size: Array, active: NDArray[np.bool_] | None) -> None:
         """Make the inner steps of one decision, each with the rows that have not ended."""
         going = np.ones(self.n, np.bool_) if active is None else active
-        for _ in range(self._held_for):
+        once = self.actions.decides_once
+        held_for = np.full(self.n, self._longest) if once else self.actions.held_for(self.engine.t)
+        for passed in range(held_for.max()):
+            going = going & (held_for > passed)
             if not going.any():
                 break
             self._advance(self._drawn(step_size) if self.actions.strategy == "random" else step_size, going)

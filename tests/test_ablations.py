@@ -58,6 +58,9 @@ def perceptron(weights: dict[str, float], bias: float = 0.0, **header: Any) -> P
         ({"interval": 5}, -0.05),
         ({"interval": 5}, 0.4),
         ({"action": "absolute", "interval": 3}, -0.1),
+        ({"interval": 5, "opening": 3}, -0.05),
+        ({"interval": 5, "opening": 3}, 0.4),
+        ({"action": "absolute", "interval": 4, "opening": 30}, -0.1),
     ],
 )
 def test_a_policy_of_constant_output_is_reproduced(

@@ -179,16 +179,17 @@ def test_an_interval_is_so_many_steps_of_one_size(env_id: str, reward: str, whic
         assert long.unwrapped.session.engine.t[0] == taken <= 11
 
 
-def test_what_is_observed_is_what_changed_between_decisions() -> None:
-    env = gym.make(REGRESSION, interval=3, horizon=7, history=2, batch_size=4)
+@pytest.mark.parametrize(("opening", "ends"), [(0, [3, 6, 7]), (2, [1, 2, 5, 7])])
+def test_what_is_observed_is_what_changed_between_decisions(opening: int, ends: list[int]) -> None:
+    env = gym.make(REGRESSION, interval=3, opening=opening, horizon=7, history=2, batch_size=4)
     env.reset(seed=1)
     engine, names = env.unwrapped.session.engine, env.unwrapped.feature_names
-    for index, action in enumerate([-0.1, 0.05, -0.2]):
+    for end, action in zip(ends, [-0.1, 0.05, -0.2, 0.1], strict=False):
         before = engine.direction[0].copy(), engine.signal[0], engine.step_size[0]
         observation = env.step(np.array([action], np.float32))[0]
         d, d_before = engine.direction[0], before[0]
         expected = {
-            "progress": min(3 * (index + 1), 7) / 7,
+            "progress": end / 7,
             "signal_ratio[-1]": np.log(engine.signal[0] / before[1]),
             "step_ratio[-1]": np.log(100.0) * action,
             "norm_ratio[-1]": 0.5 * np.log(d @ d / (d_before @ d_before)),
@@ -375,6 +376,7 @@ BAD_FOR_ALL = [
     *product(["horizon"], [0, -1, 1.5, (5, 2), (1, 2, 3), "x", None, True, float("nan"), float("inf"), (0, 3)]),
     *product(["history"], [-1, 1.5, "x", None, (1, 2)]),
     *product(["interval"], [0, -2, 1.5, True, "2", None, (1, 2)]),
+    *product(["opening"], [-1, 1.5, True, "2", None, (1, 2)]),
     *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
 ]
 
@@ -383,6 +385,13 @@ BAD_FOR_ALL = [
 def test_an_option_that_cannot_be_honoured_is_refused(env_id: str, option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option):
         gym.make(env_id, **{option: value})
+
+
+@pytest.mark.parametrize("options", [{}, {"interval": 1}, {"strategy": "constant"}])
+def test_there_is_no_opening_where_every_step_is_decided_on(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="with an interval of 1 every step is decided on: opening is 0, not 3"):
+        gym.make(REGRESSION, opening=3, **options)
+    gym.make(REGRESSION, opening=0, **options)
 
 
 @pytest.mark.parametrize("strategy", ["constant", "random"])

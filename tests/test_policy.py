@@ -122,6 +122,13 @@ WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
         ({"policy": json.dumps(header(interval=0))}, WEIGHT, BIAS, "interval is a whole number >= 1, not 0"),
         ({"policy": json.dumps(header(interval=2, strategy="constant"))}, WEIGHT, BIAS, "interval is 1, not 2"),
+        (
+            {"policy": json.dumps(header(interval=2, opening=-1))},
+            WEIGHT,
+            BIAS,
+            "opening is a whole number >= 0, not -1",
+        ),
+        ({"policy": json.dumps(header(opening=2))}, WEIGHT, BIAS, "opening is 0, not 2"),
         ({"policy": json.dumps(header(activation="gelu"))}, WEIGHT, BIAS, "activation is one of tanh, relu, not"),
         ({"policy": json.dumps(header(output="raw"))}, WEIGHT, BIAS, "output is one of clip, tanh, not"),
         ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 21"),
@@ -260,13 +267,19 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("action", "strategy", "interval"),
-    [*((*both, 1) for both in product(ACTIONS, ("dynamic", "constant"))), *((one, "dynamic", 5) for one in ACTIONS)],
+    ("action", "strategy", "interval", "opening"),
+    [
+        *((*both, 1, 0) for both in product(ACTIONS, ("dynamic", "constant"))),
+        *((one, "dynamic", 5, opening) for one in ACTIONS for opening in (0, 3)),
+    ],
 )
-def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, strategy: str, interval: int) -> None:
-    horizon, policy = 12, untrained(action, strategy, interval=interval)
-    options = {"history": 2, "action": action, "strategy": strategy, "interval": interval}
-    env = gym.make(env_id, split="test", horizon=horizon, **options)
+def test_a_policy_does_the_same_in_the_environment(
+    env_id: str, action: str, strategy: str, interval: int, opening: int
+) -> None:
+    horizon, policy = 12, untrained(action, strategy, interval=interval, opening=opening)
+    options = {"history": 2, "action": action, "strategy": strategy, "interval": interval, "opening": opening}
+    assert policy.options == options
+    env = gym.make(env_id, split="test", horizon=horizon, **policy.options)
     policy.check_options(options)
     for seed in range(5):
         observation, _ = env.reset(seed=seed)
@@ -277,7 +290,8 @@ def test_a_policy_does_the_same_in_the_environment(env_id: str, action: str, str
         steps, ended = policy.step_sizes(engine), False
         while not ended:
             observation, _, ended, _, info = env.step(policy(observation[None])[0])
-            for _ in range(horizon if strategy == "constant" else min(interval, horizon - int(engine.t[0]))):
+            held_for = 1 if engine.t[0] < opening else interval
+            for _ in range(horizon if strategy == "constant" else min(held_for, horizon - int(engine.t[0]))):
                 engine.advance_only(~engine.ended, next(steps))
             assert info["step_size"] == pytest.approx(engine.step_size[0], rel=1e-6)
             assert info["gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
@@ -290,12 +304,15 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained(interval=3).check_options({"interval": 1})
     with pytest.raises(ValueError, match="the policy was trained with interval=1, not 2"):
         untrained().check_options({"interval": 2})
-    untrained(interval=3).check_options({"horizon": 9})
+    with pytest.raises(ValueError, match="the policy was trained with opening=7, not 0"):
+        untrained(interval=3, opening=7).check_options({"interval": 3, "opening": 0})
+    untrained(interval=3, opening=7).check_options({"horizon": 9})
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
 
 
-def test_a_policy_with_an_interval_is_asked_at_decisions_alone() -> None:
-    asked, policy = [], untrained(interval=4)
+@pytest.mark.parametrize(("opening", "decisions"), [(0, [0, 4, 8]), (1, [0, 1, 5, 9]), (5, [0, 1, 2, 3, 4, 5, 9])])
+def test_a_policy_with_an_interval_is_asked_at_decisions_alone(opening: int, decisions: list[int]) -> None:
+    asked, policy = [], untrained(interval=4, opening=opening)
 
     def act(observations: np.ndarray) -> np.ndarray:
         asked.append(len(observations))
@@ -307,6 +324,8 @@ def test_a_policy_with_an_interval_is_asked_at_decisions_alone() -> None:
     for _, step in zip(range(10), driven(act, policy.header, engine), strict=False):
         taken.append(step)
         engine.advance(step)
-    assert asked == [3, 3, 3]
+    assert asked == [3] * len(decisions)
+    assert policy.decisions(10).tolist() == decisions
+    assert all(np.array_equal(taken[t], taken[t - 1]) for t in range(10) if t not in decisions)
     assert [len(set(map(tuple, taken[first : first + 4]))) for first in (0, 4, 8)] == [1, 1, 1]
     assert len(set(map(tuple, taken))) == 3

@@ -24,11 +24,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Clustering": {},
     "QLearning": {"sampling": "trajectory"},
 }
+INTERVALS = [(2, 0), (5, 0), (4, 3)]  # and openings
 
 
-def tame(action: str, strategy: str, interval: int = 1) -> Policy:
+def tame(action: str, strategy: str, interval: int = 1, opening: int = 0) -> Policy:
     """Return a policy of random weights that keeps off the bounds of step sizes."""
-    policy = untrained(action, strategy, history=3, interval=interval)
+    policy = untrained(action, strategy, history=3, interval=interval, opening=opening)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.1 * weight, 0.1 * bias)), policy.header)
 
@@ -70,10 +71,11 @@ def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("action", ["relative", "absolute", "discrete"])
 @pytest.mark.parametrize(
-    ("strategy", "interval"), [("dynamic", 1), ("constant", 1), ("random", 1), ("dynamic", 2), ("dynamic", 5)]
+    ("strategy", "interval", "opening"),
+    [*((strategy, 1, 0) for strategy in ("dynamic", "constant", "random")), *(("dynamic", *on) for on in INTERVALS)],
 )
-def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str, interval: int) -> None:
-    policy, engine = tame(action, strategy, interval), engine_of(name)
+def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str, interval: int, opening: int) -> None:
+    policy, engine = tame(action, strategy, interval, opening), engine_of(name)
     inside = []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
         inside.append(float(step[0]))
@@ -85,11 +87,14 @@ def test_steps_are_those_of_the_environment(name: str, action: str, strategy: st
 
 
 @pytest.mark.parametrize(
-    ("strategy", "interval", "saved"),
-    [("random", 1, 1), ("constant", 1, 1), ("dynamic", 1, 3), ("dynamic", 3, 4), ("dynamic", 3, 5), ("dynamic", 3, 6)],
+    ("strategy", "interval", "opening", "saved"),
+    [
+        *((*decided, 0, saved) for *decided, saved in [("random", 1, 1), ("constant", 1, 1), ("dynamic", 1, 3)]),
+        *(("dynamic", 3, opening, saved) for opening in (0, 2, 5) for saved in (4, 5, 6)),
+    ],
 )
-def test_what_is_saved_goes_on_bit_for_bit(strategy: str, interval: int, saved: int) -> None:
-    policy = tame("relative", strategy, interval)
+def test_what_is_saved_goes_on_bit_for_bit(strategy: str, interval: int, opening: int, saved: int) -> None:
+    policy = tame("relative", strategy, interval, opening)
     whole, engine = engine_of("LinearRegression"), engine_of("LinearRegression")
     expected = outside(whole, stepper_of(policy, whole), HORIZON)
     first = stepper_of(policy, engine)

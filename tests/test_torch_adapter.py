@@ -101,10 +101,18 @@ class Loop:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
-    ("action", "strategy", "interval"),
-    [("relative", "dynamic", 1), ("discrete", "random", 1), ("relative", "dynamic", 2), ("absolute", "dynamic", 4)],
+    ("action", "strategy", "interval", "opening"),
+    [
+        ("relative", "dynamic", 1, 0),
+        ("discrete", "random", 1, 0),
+        ("relative", "dynamic", 2, 0),
+        ("absolute", "dynamic", 4, 0),
+        ("relative", "dynamic", 4, 3),
+    ],
 )
-def test_steps_are_those_of_the_environment(optimizer: str, action: str, strategy: str, interval: int) -> None:
+def test_steps_are_those_of_the_environment(
+    optimizer: str, action: str, strategy: str, interval: int, opening: int
+) -> None:
     options: dict[str, Any] = {"momentum": 0.8} if optimizer == "momentum" else {}
     family = make_family(
         "NeuralNetwork",
@@ -116,7 +124,7 @@ def test_steps_are_those_of_the_environment(optimizer: str, action: str, strateg
         scale=0,
         **options,
     )
-    policy = tame(action, strategy, interval)
+    policy = tame(action, strategy, interval, opening=opening)
     engine = Engine.start(family, draw_tasks(family, seed=1, n=1, horizon=HORIZON), HORIZON)
     task, inside = engine.task, []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):

@@ -31,6 +31,7 @@ FOR_ALL: dict[str, dict[str, Any]] = {
     "linear": {"reward": "linear", "horizon": 4, "split": "test", "history": 0},
     "interval": {"interval": 3, "horizon": (2, 9)},
     "interval diverging": {"interval": 4, "action": "absolute", "horizon": (5, 17), "reward": "linear"},
+    "opening": {"interval": 4, "opening": 3, "horizon": (2, 15)},
     "diverging": {"action": "absolute", "horizon": 9, "observation": "dict"},
 }
 FOR_REGRESSION: dict[str, dict[str, Any]] = {

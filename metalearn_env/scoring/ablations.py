@@ -19,7 +19,6 @@ constant is reproduced by all of them.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -71,7 +70,7 @@ def digest(policy: Policy) -> str:
 def marginal(policy: Policy, task_set: TaskSet) -> Rule:
     """Return random actions with the marginal distribution of the policy's."""
     taken = np.concatenate([actions(policy, policy_run(policy, tasks)).ravel() for tasks in task_set.tuning])
-    shape = (math.ceil(task_set.horizon / policy.interval), task_set.tasks)
+    shape = (len(policy.decisions(task_set.horizon)), task_set.tasks)
     return replayed(policy, np.random.default_rng(0).choice(taken[np.isfinite(taken)], shape))
 
 
@@ -91,7 +90,7 @@ def mean_schedule(policy: Policy, task_set: TaskSet) -> Rule:
     known = there.any(axis=1)
     times = np.flatnonzero(known) / len(steps)
     means = np.where(there, steps, 0.0)[known].sum(axis=1) / there[known].sum(axis=1)
-    logs = np.interp(np.arange(0, task_set.horizon, policy.interval) / task_set.horizon, times, means)
+    logs = np.interp(policy.decisions(task_set.horizon) / task_set.horizon, times, means)
     return replayed(policy, logs[:, None], relative=False)
 
 
@@ -109,7 +108,7 @@ def is_relative(policy: Policy) -> bool:
 
 def actions(policy: Policy, run: Run) -> Array:
     """Return the actions of a policy's D decisions, (D, n): logs of step sizes, see above; NaN after the end."""
-    logs = np.log(run.step_size[:: policy.interval])
+    logs = np.log(run.step_size[policy.decisions(len(run.step_size))])
     return np.diff(logs, axis=0, prepend=0.0) if is_relative(policy) else logs
 
 
@@ -119,10 +118,11 @@ def replayed(policy: Policy, actions: Array, relative: bool | None = None) -> Ru
 
     def run(engine: Engine) -> Iterator[Array]:
         step = engine.step_size
-        for action in actions:
+        held_for = np.diff(policy.decisions(int(engine.horizon.max())), append=engine.horizon.max())
+        for action, steps in zip(actions, held_for.tolist(), strict=True):
             step = np.exp(action) * (step if relative else engine.unit)
             step = np.clip(step, engine.unit / RANGE, engine.unit * RANGE)
-            yield from repeat(step, policy.interval)
+            yield from repeat(step, steps)
 
     return run
 
@@ -140,13 +140,13 @@ def mean_observation(policy: Policy, task_set: TaskSet) -> Array:
     """Return the mean of what a policy observes at any time on any task, (width,)."""
     n, family = task_set.tasks, task_set.family
     observer, total, count = Observer(n, policy.header["history"]), np.zeros(0), 0
-    decisions = Decisions(n, family.num_parameters, policy.interval)
+    decisions, due = Decisions(n, family.num_parameters, policy.interval), policy.decisions(task_set.horizon)
     for t, engine in enumerate(rollout(family, task_set.task, task_set.horizon, policy.step_sizes)):
         if t == 0:
             observer.begin(engine, np.arange(n))
             decisions.begin(engine, np.arange(n))
             total = np.zeros(observer.observation().shape[1])
-        elif t % policy.interval:
+        elif t not in due:
             continue
         else:
             observer.update(decisions.seen(engine))
