@@ -326,6 +326,4 @@ def test_a_policy_with_an_interval_is_asked_at_decisions_alone(opening: int, dec
         engine.advance(step)
     assert asked == [3] * len(decisions)
     assert policy.decisions(10).tolist() == decisions
-    assert all(np.array_equal(taken[t], taken[t - 1]) for t in range(10) if t not in decisions)
-    assert [len(set(map(tuple, taken[first : first + 4]))) for first in (0, 4, 8)] == [1, 1, 1]
-    assert len(set(map(tuple, taken))) == 3
+    assert [t for t in range(10) if not t or not np.array_equal(taken[t], taken[t - 1])] == decisions
