@@ -152,11 +152,25 @@ class Engine(Learners):
         held = np.flatnonzero(~active)
         if not held.size:
             return self.advance(step_size)
+        if 2 * held.size > len(active):
+            return self._advance_few(np.flatnonzero(active), step_size)
         kept = {name: getattr(self, name)[held] for name in STATE} if keep else {}
         self.t[held] -= 1
         self.advance(np.where(active if step_size.ndim == 1 else active[:, None], step_size, 0.0))
         for name, values in kept.items():
             getattr(self, name)[held] = values
+
+    def _advance_few(self, rows: Rows, step_size: Array) -> None:
+        """Take one inner step with the learners in ``rows``, (k,), at the cost of k."""
+        if not rows.size:
+            return
+        task = self.task._make([array[rows] for array in self.task])
+        few = replace(
+            self, task=task, scratch=self.scratch[rows], **{name: getattr(self, name)[rows] for name in STATE}
+        )
+        few.advance(step_size[rows])
+        for name in STATE:
+            getattr(self, name)[rows] = getattr(few, name)
 
     def evaluate(self, spare: Array) -> Evaluation:
         """Evaluate all learners, a chunk of rows at a time, with ``spare`` (n, p) to put the directions in."""
