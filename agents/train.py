@@ -118,7 +118,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     write_run(args.out, record)
     parts = [
         ProgressBar(steps),
-        observed := Observed(args.out, len(says["feature_names"])),
+        observed := Observed(args.out, len(says["feature_names"]), args.init),
         Validation(validation, args.validate_every, observed, args.out, says, watch),
         Logs(max(1, args.validate_every // LOGS)),
         Checkpoint(args.checkpoint_every, args.out, identity),

@@ -119,12 +119,14 @@ class Observed(BaseCallback):
     Args:
         folder: the run, whose policy file tells what was met before, if it goes on.
         width: of what policies observe; what comes behind is shown to critics alone.
+        init: the policy file that a run begins from, if there is one: its weights have met what that tells.
     """
 
-    def __init__(self, folder: Path, width: int) -> None:
+    def __init__(self, folder: Path, width: int, init: Path | None = None) -> None:
         super().__init__()
         self._width = width
-        known = load(folder / POLICY).header.get("observed") if (folder / POLICY).exists() else None
+        before = folder / POLICY if (folder / POLICY).exists() else init
+        known = load(before).header.get("observed") if before else None
         self._range: NDArray[np.float64] | None = None if known is None else np.array(known)
 
     def _on_step(self) -> bool:

@@ -149,6 +149,7 @@ def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
     untrained = Policy.untrained(history=1, seed=0)
     Policy(untrained.layers, {**untrained.header, "observed": [[-2.0] * 21, [2.0] * 21]}).save(tmp_path / POLICY)
     assert Observed(tmp_path, 21).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
+    assert Observed(tmp_path / "new", 21, tmp_path / POLICY).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
 
 
 def test_what_was_met_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
