@@ -174,8 +174,9 @@ def _wide() -> str:
     return f"families:[{', '.join(entries)}]"
 
 
-def _slopes(tasks: int) -> tuple[str, ...]:
-    return ("--tasks", str(tasks), "--learning-rate", "0.05", "--validate-every", "25", "--validation-tasks", "128")
+def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...]:
+    on = ("--validate-every", str(every), "--validation-tasks", str(validated))
+    return ("--tasks", str(tasks), "--learning-rate", "0.05", *on)
 
 
 TEACHERS = (
@@ -233,10 +234,10 @@ SETTINGS: dict[str, Setting] = {
             Bar(0.30, 0.50),
             agent_kwargs=("action:absolute",),
             algo=GRADIENT,
-            gradient=_slopes(256),
+            gradient=_slopes(256, every=50, validated=512),
             train_env=Q_LEARNING,
             train_kwargs=("states:12", "actions:3", "horizon:[50,400]"),
-            steps=600,
+            steps=1500,
         ),
         Setting(
             ISOTROPIC,
