@@ -32,7 +32,7 @@ from metalearn_env.progress import progress
 BAR = 0.05
 POLICY = "neural-network"
 RUN = 1000  # steps
-INTERVALS = 8  # until both loops begin anew
+INTERVALS = 4  # until both loops begin anew
 FEWEST = 3  # beginnings
 RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
