@@ -213,7 +213,7 @@ def main() -> None:
         f"Python {platform.python_version()}, PyTorch {torch.__version__},",
         f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one: "
         "others take from the caches, and what is short suffers",
-        "more from it.",
+        "more from it. What is below 0 tells how far such numbers are to be trusted.",
         "",
         f"| library | network, parameters | optimiser | batch | a step (us) | at first | later | {RUN:,} steps "
         f"| < {BAR:.0%} |",
