@@ -113,6 +113,9 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"* begun on {header['date']}; {_duration(header['wall_seconds'])} for the whole run"
     if header["steps"]:
         yield f"* kept: the agent after {header['steps']:,} steps"
+    elif "resumed_at" in header:
+        yield "* kept: the agent before its first step. Its weights are those that it began from: training made them no"
+        yield "  better. What is new is when it decides"
     yield f"* {', '.join(f'{name} {version}' for name, version in header['versions'].items())}"
     yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])

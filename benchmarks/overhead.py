@@ -36,6 +36,13 @@ INTERVALS = 4  # until both loops begin anew
 FEWEST = 3  # beginnings
 RATE = 1e-9  # so small that the networks stay the same, as with the policy: how fast they are depends on what they see
 ROWS, PIXELS, CLASSES = 8192, 784, 10  # of the data set, of noise
+ABOUT = """\
+wrote this page. `{policy}` decides at each of the first {opening} steps of a run, and every {interval} after
+them: what that costs over the steps of a plain loop, at first, later, and in a run of {run:,} steps. Loops with and
+without it take turns; medians of means over turns, processor time, one thread, {versions},
+{cores} cores on which {before:.1f} processes ran before, {now:.1f} with this one: others take from the caches,
+and what is short suffers more from it. What is below 0 tells how far such numbers are to be trusted. Shorter runs
+cost more, of n steps (at first * {opening} + later * (n - {opening})) / n, and so do those that the guard begins anew."""
 BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
 
 
@@ -205,15 +212,16 @@ def main() -> None:
         "# Overhead of a learned step size",
         "",
         f"`{' '.join(['python -m benchmarks.overhead', *sys.argv[1:]])}`",
-        f"wrote this page. `{options.policy}` decides at each of the first {policy.options['opening']} steps of a run, "
-        f"and every {policy.interval} after them: what",
-        f"that costs over the steps of a plain loop, at first, later, and in a run of {RUN:,} steps. Loops with and "
-        "without it take",
-        "turns; medians of means over turns, processor time, one thread, "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__},",
-        f"{os.cpu_count()} cores on which {before:.1f} processes ran before, {os.getloadavg()[0]:.1f} with this one: "
-        "others take from the caches, and what is short suffers",
-        "more from it. What is below 0 tells how far such numbers are to be trusted.",
+        *ABOUT.format(
+            policy=options.policy,
+            opening=policy.options["opening"],
+            interval=policy.interval,
+            run=RUN,
+            versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}",
+            cores=os.cpu_count(),
+            before=before,
+            now=os.getloadavg()[0],
+        ).splitlines(),
         "",
         f"| library | network, parameters | optimiser | batch | a step (us) | at first | later | {RUN:,} steps "
         f"| < {BAR:.0%} |",

@@ -86,6 +86,8 @@ class ActionMap:
         if self.decides_once and self.interval > 1:
             raise ValueError(f"{strategy} steps are decided once, for the whole episode: interval is 1, not {interval}")
         self.opening = as_integer("opening", opening, minimum=0)
+        if self.decides_once and self.opening:
+            raise ValueError(f"{strategy} steps are decided once, for the whole episode: opening is 0, not {opening}")
         if self.opening and self.interval == 1:
             raise ValueError(f"with an interval of 1 every step is decided on: opening is 0, not {opening}")
         self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None

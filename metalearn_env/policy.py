@@ -138,8 +138,12 @@ class Policy:
         return action_map(self.header, 1).interval
 
     def decisions(self, horizon: int) -> NDArray[np.int64]:
-        """Return after how many inner steps of an episode the policy decides, (D,)."""
-        return action_map(self.header, 1).decisions(horizon)
+        """Return after how many inner steps of an episode the policy decides, (D,).
+
+        Raises:
+            ValueError: the horizon is no whole number above 0.
+        """
+        return action_map(self.header, 1).decisions(as_integer("horizon", horizon, minimum=1))
 
     def step_sizes(self, engine: Engine) -> Iterator[Array]:
         """Yield a step size, (n,), for every inner step of the engine's episodes, like a rule of `metalearn_env.rules`.

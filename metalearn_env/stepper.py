@@ -163,7 +163,7 @@ class Stepper:
         else:
             learner.alignment[0], learner.previous_squared_norm[0] = 0.0, _TINY
             driver.begin(self._kind, self._descriptor, learner)
-        self.t += 1
+        self.t, learner.t[0] = t + 1, t  # beyond the horizon, too, the opening ends
         learner.step_size = driver.step_size(learner)
         return float(learner.step_size[0])
 

@@ -387,9 +387,16 @@ def test_an_option_that_cannot_be_honoured_is_refused(env_id: str, option: str, 
         gym.make(env_id, **{option: value})
 
 
-@pytest.mark.parametrize("options", [{}, {"interval": 1}, {"strategy": "constant"}])
-def test_there_is_no_opening_where_every_step_is_decided_on(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="with an interval of 1 every step is decided on: opening is 0, not 3"):
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "with an interval of 1 every step is decided on"),
+        ({"interval": 1}, "with an interval of 1 every step is decided on"),
+        ({"strategy": "constant"}, "constant steps are decided once, for the whole episode"),
+    ],
+)
+def test_there_is_no_opening_without_intervals(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=f"{why}: opening is 0, not 3"):
         gym.make(REGRESSION, opening=3, **options)
     gym.make(REGRESSION, opening=0, **options)
 

@@ -129,6 +129,16 @@ def fixed(action: float) -> Policy:
     return Policy(layers, {"history": 1, "action": "absolute", "strategy": "dynamic", "feature_names": names})
 
 
+@pytest.mark.parametrize("interval", [1, 3])
+def test_beyond_the_horizon_the_step_size_stays(interval: int) -> None:
+    callback = LearnedStepSize(held(policy_of(shift=-0.3), interval), horizon=5)
+    with pytest.warns(RuntimeWarning, match="the horizon of 5 updates has passed") as caught:
+        fit(linear(keras.optimizers.SGD(0.3)), callback)
+    assert sum("the horizon of 5" in str(warning.message) for warning in caught) == 1
+    assert len(callback.step_sizes) == 12
+    assert len(set(callback.step_sizes[4:])) == 1 < len(set(callback.step_sizes[:5]))
+
+
 @pytest.mark.parametrize("name", ["SGD", "RMSprop"])
 def test_momenta_that_carry_the_learning_rate(name: str) -> None:
     """A step size that is chosen once and held, and one that is chosen anew and the same, lead to the same place."""

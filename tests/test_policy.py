@@ -310,6 +310,12 @@ def test_another_interval_is_refused_like_another_history() -> None:
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
 
 
+@pytest.mark.parametrize("horizon", [0, -1, 2.5, "x", None])
+def test_decisions_are_of_a_whole_horizon(horizon: Any) -> None:
+    with pytest.raises(ValueError, match="horizon is a whole number >= 1"):
+        untrained(interval=3).decisions(horizon)
+
+
 @pytest.mark.parametrize(("opening", "decisions"), [(0, [0, 4, 8]), (1, [0, 1, 5, 9]), (5, [0, 1, 2, 3, 4, 5, 9])])
 def test_a_policy_with_an_interval_is_asked_at_decisions_alone(opening: int, decisions: list[int]) -> None:
     asked, policy = [], untrained(interval=4, opening=opening)

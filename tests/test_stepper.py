@@ -164,6 +164,17 @@ def test_a_run_may_be_longer_than_its_horizon() -> None:
     assert stepper.t == 10
 
 
+def test_an_opening_ends_beyond_the_horizon_too() -> None:
+    stepper, decided = Stepper(tame("relative", "dynamic", 4, opening=6), unit=0.1, horizon=3), []
+    for t in range(16):
+        if stepper.looks:
+            decided.append(t)
+            stepper.observe(1.0, 1.0)
+        else:
+            stepper.hold()
+    assert decided == [0, 1, 2, 3, 4, 5, 6, 10, 14]
+
+
 @pytest.mark.parametrize("interval", [1, 4])
 def test_there_is_no_first_step_to_be_taken_again(interval: int) -> None:
     stepper = Stepper(tame("relative", "dynamic", interval), unit=1.0, horizon=3)

@@ -312,6 +312,18 @@ def test_an_interval_does_not_outlast_the_horizon() -> None:
     assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize("interval", [1, 3])
+@pytest.mark.parametrize("when", [4, 5])
+def test_the_end_is_told_where_the_guard_steps_in(interval: int, when: int) -> None:
+    loop = Loop(tame("relative", "dynamic", interval), horizon=5).run(when)
+    with pytest.warns(RuntimeWarning) as caught:
+        loop.run(1, times=math.nan).run(5)
+    told = [str(warning.message) for warning in caught]
+    assert sum("the loss is nan" in words for words in told) == 1
+    assert sum("horizon of 5 updates has passed" in words for words in told) == 1
+    assert len(set(loop.rates[when + 2 :])) == 1
+
+
 def test_an_unknown_horizon_is_doubled_at_a_decision() -> None:
     policy = gentle()
     held = Policy(policy.layers, {**policy.header, "interval": 40})
@@ -478,7 +490,7 @@ def test_the_learning_rate_that_was_given_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("guarded", [False, True])
 @pytest.mark.parametrize(("strategy", "interval"), [("random", 1), ("dynamic", 3)])  # in the middle of an interval
-@pytest.mark.filterwarnings("ignore:update 3")
+@pytest.mark.filterwarnings("ignore:update 3", "ignore:the horizon of 12 updates has passed")
 def test_what_is_saved_goes_on_bit_for_bit(make: Any, guarded: bool, strategy: str, interval: int) -> None:
     policy = tame("relative", strategy, interval)
     loop = Loop(policy, make, horizon=12).run(3)

@@ -9,6 +9,7 @@ learning rate of 1 and from zero, so that the variables hold its direction; the 
 `MetaLearn/NeuralNetwork-v0` would show, by the same code, and the variables move so far. ``optimizer.learning_rate`` is
 then the step size that was taken; what it was before ``fit`` does not matter. Between the decisions of a policy that
 holds a step size for an ``interval`` of updates, the optimiser makes its own, and nothing but the loss is looked at.
+Beyond the horizon the step size stays what it was within.
 
 **Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient or direction is
 not finite, the variables go back to where they were at the last decision, the update is left out, and there is a
@@ -122,6 +123,8 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._loss is None:
             raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
         loss, self._loss = float(self._loss), None
+        if len(self.step_sizes) == self._horizon:
+            warnings.warn(f"the horizon of {self._horizon} updates has passed: the step size stays", RuntimeWarning, 2)
         if self._stepper is not None and not self._stepper.looks and self._guard.accepts(loss, begins=False):
             self._carry(self._last)
             self._apply(grads, variables)
@@ -195,6 +198,9 @@ class LearnedStepSize(keras.callbacks.Callback):
             left = max(1, self._horizon - len(self.step_sizes))
             known = self._descriptor()
             self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
+        elif len(self.step_sizes) >= self._horizon:
+            self._stepper.decide_again()
+            return self._last
         return self._stepper.observe(loss, squared, alignment)
 
     def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:

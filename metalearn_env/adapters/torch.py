@@ -170,10 +170,10 @@ class LearnedStepSize:
             raise RuntimeError("optimizer.step() takes no closure here: the loss is given to step(loss) before it")
         if self._loss is None:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
+        if self.t == self.horizon:
+            warnings.warn(f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=3)
         if self._stepper is not None and not (self._skips or self._stepper.looks):
             self._stepper.hold()
-            if self.t == self.horizon:
-                self._tell_the_end(stacklevel=4)
             return
         self._updates.check()
         with torch.no_grad():
@@ -228,19 +228,12 @@ class LearnedStepSize:
         if self._stepper is None:
             self._stepper = self._begun(min(self._updates.natural_step(loss, squared), self._guard.most))
         elif self.horizon is not None and self.t >= self.horizon:
-            if self.t == self.horizon:
-                self._tell_the_end(stacklevel=6)
             self._stepper.decide_again()
             return self._last
         while self._stepper.t >= self._stepper.horizon:
             self._stepper.horizon *= 2
         self._last = self._stepper.observe(loss, squared, alignment)
         return self._last
-
-    def _tell_the_end(self, stacklevel: int) -> None:
-        warnings.warn(
-            f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=stacklevel
-        )
 
     def _begun(self, unit: float) -> Stepper:
         """Return a stepper for the updates that are left."""
