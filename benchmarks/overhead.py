@@ -42,7 +42,8 @@ them: what that costs over the steps of a plain loop, at first, later, and in a 
 without it take turns; medians of means over turns, processor time, one thread, {versions},
 {cores} cores on which {before:.1f} processes ran before, {now:.1f} with this one: others take from the caches,
 and what is short suffers more from it. What is below 0 tells how far such numbers are to be trusted. Shorter runs
-cost more, of n steps (at first * {opening} + later * (n - {opening})) / n, and so do those that the guard begins anew."""
+cost more, of n steps (at first * {opening} + later * (n - {opening})) / n, and so do those that the guard begins
+anew."""
 BATCHES = {"perceptron": (64, 256, 1024), "convolutions": (64, 256)}
 
 
