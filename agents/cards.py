@@ -114,8 +114,7 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     if header["steps"]:
         yield f"* kept: the agent after {header['steps']:,} steps"
     elif "resumed_at" in header:
-        yield "* kept: the agent before its first step. Its weights are those that it began from: training made them no"
-        yield "  better. What is new is when it decides"
+        yield "* kept: the agent as it began; no later score was better"
     yield f"* {', '.join(f'{name} {version}' for name, version in header['versions'].items())}"
     yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])

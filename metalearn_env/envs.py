@@ -147,7 +147,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Make the inner steps of an action: ``interval``, constant and random ones all; see `gymnasium.Env.step`.
+        """Make the inner steps of an action: one, ``interval``, or all if it is decided once; see `gymnasium.Env.step`.
 
         Raises:
             ValueError: the action has another shape or type, or is not finite. Nothing has changed.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.observations import columns, feature_names, groups
 from metalearn_env.policy import Policy
@@ -82,6 +83,19 @@ def test_an_open_loop_schedule_is_its_mean_and_not_its_shuffle(task_set: TaskSet
     mean = np.exp(np.log(100.0) * (-0.06 - 0.02 * np.mean(np.arange(12) / 12)))
     assert held.step_size == pytest.approx(np.tile(mean ** np.arange(1, 13)[:, None], 24), rel=1e-4)
     assert not np.allclose(ablation_run("shuffled", policy, task_set).step_size, whole.step_size)
+
+
+@pytest.mark.parametrize("header", [{}, {"interval": 5}, {"interval": 5, "opening": 3}])
+def test_a_mean_observation_is_that_of_what_is_seen_at_decisions(task_set: TaskSet, header: dict[str, Any]) -> None:
+    policy, seen = perceptron({"signal_ratio[-1]": 0.02}, -0.06, **header), []
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        seen.append(observations)
+        return policy(observations)
+
+    recorded(task_set.family, task_set.task, 12, lambda engine: driven(act, policy.header, engine))
+    assert len(seen) == len(policy.decisions(12))
+    assert mean_observation(policy, task_set) == pytest.approx(np.concatenate(seen).mean(axis=0), abs=1e-5)
 
 
 def test_shuffled_actions_are_the_same_on_each_task_in_another_order(task_set: TaskSet) -> None:
