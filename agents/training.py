@@ -229,6 +229,7 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
         "strategy": session.actions.strategy,
         "interval": session.actions.interval,
         "opening": session.actions.opening,
+        "averaged": session.averaged,
         "history": session.history,
         "feature_names": list(feature_names(session.history)),
         "algorithm": record["algo"],

@@ -180,7 +180,7 @@ def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...
 
 
 TEACHERS = (
-    *("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning"),
+    *("gaussian", "log-uniform", "linear-uniform", "minibatch-each-step", "clustering", "q-learning"),
     *("linear-regression", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),  # who counts twice
 )
 
@@ -216,6 +216,14 @@ SETTINGS: dict[str, Setting] = {
             MIXTURE,
             (_minibatches(), "horizon:200"),
             Bar(0.40, 0.55, "isotropic-lms"),
+            agent_kwargs=("interval:5", "opening:10", "averaged:true"),
+            hyperparams=(*_rows(1024, 48, 8192), _spread(-2.5)),
+            steps=8_000_000,
+        ),
+        Setting(
+            "minibatch-each-step",  # whose agents can teach one that decides at each step
+            MIXTURE,
+            (_minibatches(), "horizon:200"),
             hyperparams=(*_rows(512, 100), _spread(-3.5)),
             steps=2_000_000,
         ),

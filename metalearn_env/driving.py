@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
-from metalearn_env.decisions import Decisions
+from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
 from metalearn_env.observations import Observer, feature_names
@@ -115,12 +115,14 @@ def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Arra
     n, family = len(engine.t), engine.family
     driver = Driver(act, header, n)
     driver.begin(family.kind, family.descriptor(engine.task), engine)
-    decisions = Decisions(n, family.num_parameters, driver.actions.interval)
+    decisions = seen_at_decisions(n, family.num_parameters, driver.actions.interval, averaged(header))
     decisions.begin(engine, np.arange(n))
     while True:
         yield driver.step_size(engine)
+        decisions.passed(engine)
         while not driver.looks:
             yield driver.hold()
+            decisions.passed(engine)
         driver.update(decisions.seen(engine))
 
 
@@ -141,6 +143,15 @@ def meaning(header: Mapping[str, Any]) -> dict[str, Any]:
         "interval": header.get("interval", 1),
         "opening": header.get("opening", 0),
     }
+
+
+def averaged(header: Mapping[str, Any]) -> bool:
+    """Return whether the decisions of a header see means, see `metalearn_env.decisions`.
+
+    Raises:
+        ValueError: see `check_averaged` there.
+    """
+    return check_averaged(header.get("averaged", False), action_map(header, 1).interval)
 
 
 def check_features(theirs: Any, ours: Any) -> None:

@@ -87,6 +87,9 @@ class StepSizeEnv(gym.Env[Any, Any]):
       `strategy="constant"` or `"random"`, is held for the whole run, and takes no other.
     * `opening`: where the interval is above 1, inner steps at the start of an episode that are each an action of their
       own. Default 0.
+    * `averaged`: where the interval is above 1, an action sees, of signal, directions and cosine, the means over the
+      inner steps since the one before, which say more where directions are noisy; else what there is at the actions
+      themselves, and in between nothing need be looked at. Default False.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.

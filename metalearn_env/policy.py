@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
-from metalearn_env.driving import action_map, check_features, driven, meaning
+from metalearn_env.driving import action_map, averaged, check_features, driven, meaning
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
@@ -46,12 +46,12 @@ class Policy:
 
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
-        header: what the file says of it: ``history``, ``action``, ``strategy``, ``interval`` (1 if it tells none) and
-            ``opening`` (0) of the environment it acts in, ``feature_names``; the hidden units, ``activation`` ("tanh",
-            the default, or "relu"), and what brings the outputs into the box of actions, ``output`` ("clip", the
-            default, or "tanh"; of discrete actions the largest output counts); the lowest and the highest value of
-            every feature that it met in training, ``observed``, if it is to take what lies beyond them for the nearest
-            of them; and where it comes from (environment, command, seed, versions, score).
+        header: what the file says of it: ``history``, ``action``, ``strategy``, ``interval`` (1 if it tells none),
+            ``opening`` (0) and ``averaged`` (False) of the environment it acts in, ``feature_names``; the hidden units,
+            ``activation`` ("tanh", the default, or "relu"), and what brings the outputs into the box of actions,
+            ``output`` ("clip", the default, or "tanh"; of discrete actions the largest output counts); the lowest and
+            the highest value of every feature that it met in training, ``observed``, if it is to take what lies beyond
+            them for the nearest of them; and where it comes from (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -124,13 +124,13 @@ class Policy:
 
     @cached_property
     def digest(self) -> str:
-        """What its weights, and what its actions mean, are told from others by: 16 hexadecimal digits."""
-        return sha256(json.dumps(described([self.layers, meaning(self.header)])).encode()).hexdigest()[:16]
+        """What its weights, what it sees and what its actions mean are told from others by: 16 hexadecimal digits."""
+        return sha256(json.dumps(described([self.layers, self.options])).encode()).hexdigest()[:16]
 
     @property
     def options(self) -> dict[str, Any]:
         """What an environment is to be told so that observations and actions are those of the policy."""
-        return {"history": self.header["history"], **meaning(self.header)}
+        return {"history": self.header["history"], **meaning(self.header), "averaged": averaged(self.header)}
 
     @property
     def interval(self) -> int:
@@ -154,11 +154,11 @@ class Policy:
         return driven(self, self.header, engine)
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` unless the history and the meaning of actions asked for, if any, are its own."""
+        """Raise ``ValueError`` unless `options`, those of them that are asked for, are its own."""
         if "history" in options:
             check_features(self.header["feature_names"], feature_names(options["history"]))
-        for option, own in meaning(self.header).items():
-            if options.get(option, own) != own:
+        for option, own in self.options.items():
+            if option != "history" and options.get(option, own) != own:
                 raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")
 
     def save(self, path: str | Path) -> None:
@@ -221,7 +221,7 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
         raise TypeError(f"the header is a dictionary, not {type(header).__name__}")
     history = as_integer("history", header["history"], minimum=0)
     check_features(header["feature_names"], feature_names(history))
-    actions = action_map(header, 1)
+    actions, _ = action_map(header, 1), averaged(header)
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
-from metalearn_env.decisions import Decisions
+from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import CHUNK, Engine, Learners, Rows
 from metalearn_env.families import family_class
 from metalearn_env.family import Array, TaskFamily
@@ -27,7 +27,8 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
-SESSION_OPTIONS = ("horizon", "history", "action", "strategy", "interval", "opening", "reward", "first_step_decades")
+OF_DECISIONS = ("action", "strategy", "interval", "opening", "averaged")
+SESSION_OPTIONS = ("horizon", "history", *OF_DECISIONS, "reward", "first_step_decades")
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 
@@ -65,6 +66,7 @@ class Session:
         horizon: inner steps of an episode, or a range of them.
         history: decisions in the observation.
         action, strategy, interval, opening: see `metalearn_env.actions`.
+        averaged: decisions see means over the inner steps since the one before, see `metalearn_env.decisions`.
         reward: "log" or "linear".
         first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
             decades up or down.
@@ -89,6 +91,7 @@ class Session:
         strategy: str = "dynamic",
         interval: int = 1,
         opening: int = 0,
+        averaged: bool = False,
         reward: str = "log",
         first_step_decades: Range = 0.0,
         trace: bool = False,
@@ -102,6 +105,7 @@ class Session:
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
         self.actions = ActionMap(n, action, strategy, interval, opening)
+        self.averaged = check_averaged(averaged, self.actions.interval)
         self.pool = self._pool()
         self.observer = Observer(n, self.history)
         for part in self.parts:
@@ -109,7 +113,7 @@ class Session:
                 raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
         size = max(part.family.num_parameters for part in self.parts)
-        self._decisions, self._longest = Decisions(n, size, interval), longest
+        self._decisions, self._longest = seen_at_decisions(n, size, interval, self.averaged), longest
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)
         self.begun = False  # whether there is an engine
@@ -239,6 +243,7 @@ class Session:
             self.engine.advance(step_size)
         else:
             self.engine.advance_only(active, step_size, keep=keep)
+        self._decisions.passed(self.engine)
         if self.trace is not None:
             self.trace.update(self.engine)
 

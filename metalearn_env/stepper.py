@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from metalearn_env.driving import Driver, check_features
+from metalearn_env.decisions import Averaged
+from metalearn_env.driving import Driver, averaged, check_features
 from metalearn_env.engine import PER_LEARNER, Learners
 from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY
 from metalearn_env.policy import Policy, as_policy
@@ -79,6 +80,7 @@ class Stepper:
         self._learner = Learners(**zeros)
         self._learner.unit[:] = self._learner.step_size[:] = unit
         self._driver = Driver(self.policy, self.policy.header, 1)
+        self._averaged = Averaged(1) if averaged(self.policy.header) else None
         self.t = 0
         self.horizon = horizon
 
@@ -99,8 +101,8 @@ class Stepper:
 
     @property
     def looks(self) -> bool:
-        """Whether the next step is told by `observe`; else by `hold`."""
-        return self._driver.looks
+        """Whether the next step is told by `observe`; else by `hold`. A policy that sees means looks at every step."""
+        return self._averaged is not None or self._driver.looks
 
     def hold(self) -> float:
         """Return the next step size, between two decisions: that of the last.
@@ -108,7 +110,7 @@ class Stepper:
         Raises:
             RuntimeError: a decision is due. Nothing has changed.
         """
-        if self._driver.looks:
+        if self.looks:
             raise RuntimeError(f"a decision is due at step {self.t}: observe() tells the step size, not hold()")
         self.t += 1
         return float(self._driver.hold()[0])
@@ -140,7 +142,7 @@ class Stepper:
             ValueError: a number is not finite, a norm is negative, a step size not above 0. Nothing has changed.
             RuntimeError: no decision is due. Nothing has changed.
         """
-        if not self._driver.looks:
+        if not self.looks:
             raise RuntimeError(f"no decision is due at step {self.t}: hold() tells the step size, not observe()")
         if not (math.isfinite(signal) and math.isfinite(squared_norm) and math.isfinite(alignment)):
             for name, value in (("signal", signal), ("squared_norm", squared_norm), ("alignment", alignment)):
@@ -156,16 +158,34 @@ class Stepper:
             driver.actions.begin(learner, np.arange(1))
         learner.previous_squared_norm, learner.squared_norm = learner.squared_norm, learner.previous_squared_norm
         learner.signal[0], learner.squared_norm[0] = signal, squared_norm + _TINY
-        learner.t[0] = min(t, learner.horizon[0])
         if t:
             learner.alignment[0] = alignment
-            driver.update(learner)
+            self._update()
         else:
             learner.alignment[0], learner.previous_squared_norm[0] = 0.0, _TINY
-            driver.begin(self._kind, self._descriptor, learner)
+            self._begin()
         self.t, learner.t[0] = t + 1, t  # beyond the horizon, too, the opening ends
-        learner.step_size = driver.step_size(learner)
+        learner.step_size = driver.step_size(learner) if driver.looks else driver.hold()
         return float(learner.step_size[0])
+
+    def _begin(self) -> None:
+        """Take up a run."""
+        self._learner.t[0] = 0
+        self._driver.begin(self._kind, self._descriptor, self._learner)
+        if self._averaged is not None:
+            self._averaged.begin(self._learner, np.arange(1))
+
+    def _update(self) -> None:
+        """Take in what is seen where a step has led."""
+        learner, seen = self._learner, self._learner
+        learner.t[0] = self.t
+        if self._averaged is not None:
+            self._averaged.passed(learner)
+        if self._driver.looks:
+            learner.t[0] = min(self.t, self.horizon)
+            if self._averaged is not None:
+                seen = self._averaged.seen(learner)
+            self._driver.update(seen)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values; the policy is not among them."""
@@ -177,6 +197,7 @@ class Stepper:
             "feature_names": features,
             "learner": learner,
             "driver": self._driver.state(),
+            "averaged": None if self._averaged is None else self._averaged.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -196,6 +217,8 @@ class Stepper:
         if state["policy"] != self.policy.digest:
             raise ValueError(f"the state is of the policy {state['policy']}, not of {self.policy.digest}")
         self._driver.restore(state["driver"])
+        if self._averaged is not None:
+            self._averaged.restore(state["averaged"])
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
         self.t = int(state["t"])

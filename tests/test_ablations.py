@@ -62,6 +62,7 @@ def perceptron(weights: dict[str, float], bias: float = 0.0, **header: Any) -> P
         ({"interval": 5, "opening": 3}, -0.05),
         ({"interval": 5, "opening": 3}, 0.4),
         ({"action": "absolute", "interval": 4, "opening": 30}, -0.1),
+        ({"interval": 5, "opening": 3, "averaged": True}, 0.4),
     ],
 )
 def test_a_policy_of_constant_output_is_reproduced(
@@ -85,7 +86,16 @@ def test_an_open_loop_schedule_is_its_mean_and_not_its_shuffle(task_set: TaskSet
     assert not np.allclose(ablation_run("shuffled", policy, task_set).step_size, whole.step_size)
 
 
-@pytest.mark.parametrize("header", [{}, {"interval": 5}, {"interval": 5, "opening": 3}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        *(
+            {"interval": 5, **more}
+            for more in ({}, {"opening": 3}, {"averaged": True}, {"opening": 3, "averaged": True})
+        ),
+    ],
+)
 def test_a_mean_observation_is_that_of_what_is_seen_at_decisions(task_set: TaskSet, header: dict[str, Any]) -> None:
     policy, seen = perceptron({"signal_ratio[-1]": 0.02}, -0.06, **header), []
 

@@ -19,6 +19,7 @@ from gymnasium.utils.env_checker import check_env
 import metalearn_env
 from metalearn_env import TaskFamily
 from metalearn_env.actions import SPREADS, Action, ActionMap, Strategy
+from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.family import Array
 from metalearn_env.observations import Observation
@@ -201,6 +202,35 @@ def test_what_is_observed_is_what_changed_between_decisions(opening: int, ends: 
     assert engine.t[0] == 7
 
 
+def test_what_is_observed_may_be_means_over_the_steps_between_decisions() -> None:
+    env = gym.make(REGRESSION, interval=3, averaged=True, horizon=7, history=2, batch_size=4)
+    env.reset(seed=1)
+    engine, names = env.unwrapped.session.engine, env.unwrapped.feature_names
+    twin = Engine.start(engine.family, type(engine.task)(*map(np.copy, engine.task)), 7)
+    first = signal, squared = twin.signal[0], twin.squared_norm[0]
+    for steps, action in ((3, -0.1), (3, 0.05), (1, -0.2)):
+        observation, _, _, _, info = env.step(np.array([action], np.float32))
+        told = []
+        for _ in range(steps):
+            twin.advance(np.array([info["step_size"]]))
+            told.append([twin.signal[0], twin.squared_norm[0], twin.previous_squared_norm[0], twin.alignment[0]])
+        before, (signal, squared, square_before, alignment) = (signal, squared), np.mean(told, axis=0)
+        norm_ratio = 0.5 * np.log(squared / before[1])
+        expected = {
+            "log10_signal": np.log10(signal / first[0]),
+            "log10_norm": 0.5 * np.log10(squared / first[1]),
+            "signal_ratio[-1]": np.log(signal / before[0]),
+            "step_ratio[-1]": np.log(100.0) * action,
+            "norm_ratio[-1]": norm_ratio,
+            "cosine[-1]": alignment / square_before / np.exp(norm_ratio),
+            "curvature[-1]": np.log(max(1.0 - alignment / square_before, 1e-300)),
+        }
+        for name, value in expected.items():
+            low, high = (-1.0, 1.0) if name == "cosine[-1]" else (-5.0, 5.0)
+            assert observation[names.index(name)] == pytest.approx(np.clip(value, low, high), rel=1e-5), name
+    assert engine.t[0] == 7
+
+
 def test_the_first_step_moves(env_id: str) -> None:
     env = gym.make(env_id, split="test")
     for seed in range(5):
@@ -377,6 +407,7 @@ BAD_FOR_ALL = [
     *product(["history"], [-1, 1.5, "x", None, (1, 2)]),
     *product(["interval"], [0, -2, 1.5, True, "2", None, (1, 2)]),
     *product(["opening"], [-1, 1.5, True, "2", None, (1, 2)]),
+    *product(["averaged"], [1, "yes", None, True]),  # True: there is no interval
     *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
 ]
 
@@ -398,7 +429,9 @@ def test_an_option_that_cannot_be_honoured_is_refused(env_id: str, option: str, 
 def test_there_is_no_opening_without_intervals(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=f"{why}: opening is 0, not 3"):
         gym.make(REGRESSION, opening=3, **options)
-    gym.make(REGRESSION, opening=0, **options)
+    with pytest.raises(ValueError, match="there is nothing to take means of: averaged is False, not True"):
+        gym.make(REGRESSION, averaged=True, **options)
+    gym.make(REGRESSION, opening=0, averaged=False, **options)
 
 
 @pytest.mark.parametrize("strategy", ["constant", "random"])

@@ -267,18 +267,19 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("action", "strategy", "interval", "opening"),
+    ("action", "strategy", "interval", "opening", "averaged"),
     [
-        *((*both, 1, 0) for both in product(ACTIONS, ("dynamic", "constant"))),
-        *((one, "dynamic", 5, opening) for one in ACTIONS for opening in (0, 3)),
+        *((*both, 1, 0, False) for both in product(ACTIONS, ("dynamic", "constant"))),
+        *((one, "dynamic", 5, opening, False) for one in ACTIONS for opening in (0, 3)),
+        *(("relative", "dynamic", 5, opening, True) for opening in (0, 3)),
     ],
 )
 def test_a_policy_does_the_same_in_the_environment(
-    env_id: str, action: str, strategy: str, interval: int, opening: int
+    env_id: str, action: str, strategy: str, interval: int, opening: int, averaged: bool
 ) -> None:
-    horizon, policy = 12, untrained(action, strategy, interval=interval, opening=opening)
-    options = {"history": 2, "action": action, "strategy": strategy, "interval": interval, "opening": opening}
-    assert policy.options == options
+    options = {"action": action, "strategy": strategy, "interval": interval, "opening": opening, "averaged": averaged}
+    horizon, policy = 12, untrained(**options)
+    assert policy.options == {"history": 2, **options}
     env = gym.make(env_id, split="test", horizon=horizon, **policy.options)
     policy.check_options(options)
     for seed in range(5):
@@ -306,6 +307,8 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained().check_options({"interval": 2})
     with pytest.raises(ValueError, match="the policy was trained with opening=7, not 0"):
         untrained(interval=3, opening=7).check_options({"interval": 3, "opening": 0})
+    with pytest.raises(ValueError, match="the policy was trained with averaged=True, not False"):
+        untrained(interval=3, averaged=True).check_options({"interval": 3, "averaged": False})
     untrained(interval=3, opening=7).check_options({"horizon": 9})
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
 

@@ -24,12 +24,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Clustering": {},
     "QLearning": {"sampling": "trajectory"},
 }
-INTERVALS = [(2, 0), (5, 0), (4, 3)]  # and openings
+INTERVALS = [(2, 0, False), (5, 0, False), (4, 3, False), (3, 0, True), (4, 2, True)]  # opening, averaged
+ONCE = (1, 0, False)
 
 
-def tame(action: str, strategy: str, interval: int = 1, opening: int = 0) -> Policy:
+def tame(action: str, strategy: str, interval: int = 1, opening: int = 0, averaged: bool = False) -> Policy:
     """Return a policy of random weights that keeps off the bounds of step sizes."""
-    policy = untrained(action, strategy, history=3, interval=interval, opening=opening)
+    policy = untrained(action, strategy, history=3, interval=interval, opening=opening, averaged=averaged)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.1 * weight, 0.1 * bias)), policy.header)
 
@@ -71,11 +72,13 @@ def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("action", ["relative", "absolute", "discrete"])
 @pytest.mark.parametrize(
-    ("strategy", "interval", "opening"),
-    [*((strategy, 1, 0) for strategy in ("dynamic", "constant", "random")), *(("dynamic", *on) for on in INTERVALS)],
+    ("strategy", "interval", "opening", "averaged"),
+    [*((strategy, *ONCE) for strategy in ("dynamic", "constant", "random")), *(("dynamic", *on) for on in INTERVALS)],
 )
-def test_steps_are_those_of_the_environment(name: str, action: str, strategy: str, interval: int, opening: int) -> None:
-    policy, engine = tame(action, strategy, interval, opening), engine_of(name)
+def test_steps_are_those_of_the_environment(
+    name: str, action: str, strategy: str, interval: int, opening: int, averaged: bool
+) -> None:
+    policy, engine = tame(action, strategy, interval, opening, averaged), engine_of(name)
     inside = []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
         inside.append(float(step[0]))
@@ -87,14 +90,17 @@ def test_steps_are_those_of_the_environment(name: str, action: str, strategy: st
 
 
 @pytest.mark.parametrize(
-    ("strategy", "interval", "opening", "saved"),
+    ("strategy", "interval", "opening", "averaged", "saved"),
     [
-        *((*decided, 0, saved) for *decided, saved in [("random", 1, 1), ("constant", 1, 1), ("dynamic", 1, 3)]),
-        *(("dynamic", 3, opening, saved) for opening in (0, 2, 5) for saved in (4, 5, 6)),
+        *((strategy, *ONCE, saved) for strategy, saved in [("random", 1), ("constant", 1), ("dynamic", 3)]),
+        *(("dynamic", 3, opening, False, saved) for opening in (0, 2, 5) for saved in (4, 5, 6)),
+        *(("dynamic", 3, 2, True, saved) for saved in (4, 5, 6, 7)),
     ],
 )
-def test_what_is_saved_goes_on_bit_for_bit(strategy: str, interval: int, opening: int, saved: int) -> None:
-    policy = tame("relative", strategy, interval, opening)
+def test_what_is_saved_goes_on_bit_for_bit(
+    strategy: str, interval: int, opening: int, averaged: bool, saved: int
+) -> None:
+    policy = tame("relative", strategy, interval, opening, averaged)
     whole, engine = engine_of("LinearRegression"), engine_of("LinearRegression")
     expected = outside(whole, stepper_of(policy, whole), HORIZON)
     first = stepper_of(policy, engine)
@@ -113,6 +119,18 @@ def test_a_state_of_before_there_were_intervals_is_one_of_an_interval_of_one() -
     del state["driver"]["left"]
     second.load_state_dict({**state, "driver": {**state["driver"], "held": None}})
     assert run(second, [0.4, 0.3]) == run(first, [0.4, 0.3])
+
+
+def test_a_policy_that_sees_means_looks_at_every_step_and_decides_now_and_then() -> None:
+    stepper = Stepper(tame("relative", "dynamic", 3, averaged=True), unit=0.1, horizon=12)
+    chosen = []
+    for t in range(12):
+        assert stepper.looks
+        chosen.append(stepper.observe(0.9**t, 0.9**t, 0.9**t if t else 0.0))
+    assert [len(set(chosen[at : at + 3])) for at in range(0, 12, 3)] == [1, 1, 1, 1]
+    assert len(set(chosen)) == 4
+    with pytest.raises(RuntimeError, match=r"a decision is due at step 12: observe\(\) tells"):
+        stepper.hold()
 
 
 def test_what_is_not_due_is_an_error_and_changes_nothing() -> None:

@@ -101,17 +101,18 @@ class Loop:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
-    ("action", "strategy", "interval", "opening"),
+    ("action", "strategy", "interval", "opening", "averaged"),
     [
-        ("relative", "dynamic", 1, 0),
-        ("discrete", "random", 1, 0),
-        ("relative", "dynamic", 2, 0),
-        ("absolute", "dynamic", 4, 0),
-        ("relative", "dynamic", 4, 3),
+        ("relative", "dynamic", 1, 0, False),
+        ("discrete", "random", 1, 0, False),
+        ("relative", "dynamic", 2, 0, False),
+        ("absolute", "dynamic", 4, 0, False),
+        ("relative", "dynamic", 4, 3, False),
+        ("relative", "dynamic", 4, 3, True),
     ],
 )
 def test_steps_are_those_of_the_environment(
-    optimizer: str, action: str, strategy: str, interval: int, opening: int
+    optimizer: str, action: str, strategy: str, interval: int, opening: int, averaged: bool
 ) -> None:
     options: dict[str, Any] = {"momentum": 0.8} if optimizer == "momentum" else {}
     family = make_family(
@@ -124,7 +125,7 @@ def test_steps_are_those_of_the_environment(
         scale=0,
         **options,
     )
-    policy = tame(action, strategy, interval, opening=opening)
+    policy = tame(action, strategy, interval, opening=opening, averaged=averaged)
     engine = Engine.start(family, draw_tasks(family, seed=1, n=1, horizon=HORIZON), HORIZON)
     task, inside = engine.task, []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):

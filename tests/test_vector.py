@@ -32,6 +32,8 @@ FOR_ALL: dict[str, dict[str, Any]] = {
     "interval": {"interval": 3, "horizon": (2, 9)},
     "interval diverging": {"interval": 4, "action": "absolute", "horizon": (5, 17), "reward": "linear"},
     "opening": {"interval": 4, "opening": 3, "horizon": (2, 15)},
+    "averaged": {"interval": 4, "opening": 3, "averaged": True, "horizon": (2, 15)},
+    "averaged diverging": {"interval": 4, "averaged": True, "action": "absolute", "horizon": (5, 17)},
     "diverging": {"action": "absolute", "horizon": 9, "observation": "dict"},
 }
 FOR_REGRESSION: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ from itertools import repeat
 import numpy as np
 
 from metalearn_env.actions import RANGE
-from metalearn_env.decisions import Decisions
+from metalearn_env.decisions import seen_at_decisions
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.identity import described
@@ -140,15 +140,18 @@ def mean_observation(policy: Policy, task_set: TaskSet) -> Array:
     """Return the mean of what a policy observes at any time on any task, (width,)."""
     n, family = task_set.tasks, task_set.family
     observer, total, count = Observer(n, policy.header["history"]), np.zeros(0), 0
-    decisions, due = Decisions(n, family.num_parameters, policy.interval), policy.decisions(task_set.horizon)
+    decisions = seen_at_decisions(n, family.num_parameters, policy.interval, policy.options["averaged"])
+    due = policy.decisions(task_set.horizon)
     for t, engine in enumerate(rollout(family, task_set.task, task_set.horizon, policy.step_sizes)):
         if t == 0:
             observer.begin(engine, np.arange(n))
             decisions.begin(engine, np.arange(n))
             total = np.zeros(observer.observation().shape[1])
-        elif t not in due:
-            continue
         else:
+            decisions.passed(engine)
+        if t not in due:
+            continue
+        if t:
             observer.update(decisions.seen(engine))
         seen = observer.observation()[~engine.ended]
         total += seen.sum(axis=0, dtype=np.float64)
