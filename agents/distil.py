@@ -180,7 +180,7 @@ class Lessons:
 
     def _decisions(self, leader: Policy, teacher: Teacher, batch: Sequence[Engine]) -> Decisions:
         runs = [recorded(leader, engine) for engine in batch]
-        seen = np.concatenate([run.observations[run.step_size > 0.0] for run in runs]).astype(np.float32)
+        seen = np.concatenate([run.observations[run.step_size[run.decisions] > 0.0] for run in runs]).astype(np.float32)
         ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
         before = ends if self.observed is None else self.observed
         self.observed = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])

@@ -7,7 +7,7 @@ what was observed as given (`agents.slopes`), which is steadier and, on the envi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +48,8 @@ class FeedbackMap(torch.nn.Module):
         width: units of each of the two hidden layers.
         seed: of the first weights. The first actions are close to 0: steps that stay what they are, or the unit.
         layers: weights and biases to begin with instead, as a policy file has them.
+        decides: ``interval``, ``opening`` and ``averaged``, if it does not decide at every step; `gaps` are of one that
+            does.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class FeedbackMap(torch.nn.Module):
         width: int = 64,
         seed: int = 0,
         layers: Sequence[tuple[Any, Any]] | None = None,
+        decides: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.history, self.action = history, action
+        self.history, self.action, self.decides = history, action, dict(decides or {})
         self._decades = DECADES[action]
         self.weights, self.biases = torch.nn.ParameterList(), torch.nn.ParameterList()
         for weight, bias in layers or _first_layers((len(feature_names(history)), width, width, 1), seed):
@@ -107,6 +110,7 @@ class FeedbackMap(torch.nn.Module):
         run = recorded(self.policy(self.interface()), start)
         value, slope = worth(run.log_gap)
         found = shortened(slopes(start, run)) * slope / len(slope)
+        found = np.add.reduceat(found, run.decisions, axis=0)  # what is decided on is held
         if self.action == "relative":
             found = found[::-1].cumsum(axis=0)[::-1].copy()  # an action moves all later steps
         seen = torch.from_numpy(run.observations.reshape(found.size, -1).astype(np.float64))
@@ -119,6 +123,7 @@ class FeedbackMap(torch.nn.Module):
             "action": self.action,
             "strategy": "dynamic",
             "history": self.history,
+            **self.decides,
             "feature_names": feature_names(self.history),
             "activation": "tanh",
             "output": "clip",

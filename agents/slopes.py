@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from agents.inner_loops import inner_loop
+from metalearn_env.decisions import seen_at_decisions
 from metalearn_env.driving import Driver
-from metalearn_env.engine import Engine, scaled_columns
+from metalearn_env.engine import Engine, Rows, scaled_columns
 from metalearn_env.family import TINY, Array
 from metalearn_env.policy import Policy
 from metalearn_env.rewards import log_gap
@@ -30,7 +31,8 @@ MOST_SLOPE = 3.0  # times the median of the tasks: the slopes of a task that are
 class Recorded(NamedTuple):
     """The episodes of n tasks under a policy."""
 
-    observations: Array  # (T, n, columns)
+    observations: Array  # (D, n, columns), at each decision
+    decisions: Rows  # (D,) the inner steps before it
     step_size: Array  # (T, n); 0 once a learner has diverged
     iterates: list[Array]  # T + 1 of (n, p)
     log_gap: Array  # (n,) at the end
@@ -41,15 +43,23 @@ def recorded(policy: Policy, engine: Engine) -> Recorded:
     n, horizon = len(engine.t), int(engine.horizon[0])
     driver = Driver(policy, policy.header, n)
     driver.begin(engine.family.kind, engine.family.descriptor(engine.task), engine)
-    seen, steps, iterates = [], np.zeros((horizon, n)), [engine.theta.copy()]
+    told = seen_at_decisions(n, engine.theta.shape[1], policy.interval, policy.options["averaged"])
+    told.begin(engine, np.arange(n))
+    decisions, seen, steps, iterates = policy.decisions(horizon), [], np.zeros((horizon, n)), [engine.theta.copy()]
     for t in range(horizon):
-        seen.append(driver.observer.observation())
-        step, going = driver.step_size(engine), ~engine.ended
+        if driver.looks:
+            seen.append(driver.observer.observation())
+            step = driver.step_size(engine)
+        else:
+            step = driver.hold()
+        going = ~engine.ended
         steps[t, going] = step[going]
         engine.advance_only(going, step)
-        driver.update(engine)
+        told.passed(engine)
+        if driver.looks:
+            driver.update(told.seen(engine))
         iterates.append(engine.theta.copy())
-    return Recorded(np.stack(seen), steps, iterates, log_gap(engine))
+    return Recorded(np.stack(seen), decisions, steps, iterates, log_gap(engine))
 
 
 def slopes(engine: Engine, run: Recorded) -> Array:

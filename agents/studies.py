@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -44,6 +44,7 @@ UNITS = ("task", "1/L")
 THROUGH = ("all", "steps", "evolution")
 OBJECTIVES = ("gap", "score")
 OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables", "average")
+USUAL: dict[str, Any] = {"interval": 1, "opening": 0, "averaged": False}
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -130,8 +131,11 @@ class Study:
         if args.tables and (args.through != "steps" or self.action != "absolute"):
             raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
-            trainable(args.init, self.history, self.action)
-        for name, value in (("action", self.action), ("strategy", args.strategy), ("interval", 1)):
+            trainable(args.init, self.interface)
+        fixed: dict[str, Any] = {"action": self.action, "strategy": args.strategy}
+        if args.through == "all" or args.tables:
+            fixed["interval"] = 1
+        for name, value in fixed.items():
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
         for tasks in (*self.sets("train", scoring.LEAST_TASKS), *self.sets("validation", args.validation_tasks)):
@@ -157,6 +161,16 @@ class Study:
     @cached_property
     def history(self) -> int:
         return as_integer("history", self.options.get("history", 5), minimum=0)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """When the policy decides, and on what."""
+        return {name: self.options.get(name, usual) for name, usual in USUAL.items()}
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What the policy observes, and what its actions mean."""
+        return {"action": self.action, "strategy": self.args.strategy, "history": self.history, **self.decides}
 
     def sets(self, split: str, tasks: int, seed: int = 0, **options: Any) -> list[TaskSet]:
         """Return the tasks of a split, a set for each family."""
@@ -231,9 +245,9 @@ class Study:
     def new_map(self) -> Trained:
         """Return a map to begin with: the best constant step, in units, on the first tasks; or of feedback."""
         if self.args.kind == "feedback":
-            layers = None if self.args.init is None else trainable(self.args.init, self.history, self.action)
+            layers = None if self.args.init is None else trainable(self.args.init, self.interface)
             shape: dict[str, Any] = {"action": self.action, "width": self.args.width, "seed": self.args.seed}
-            return FeedbackMap(self.history, layers=layers, **shape)
+            return FeedbackMap(self.history, layers=layers, decides=self.decides, **shape)
         batch, args = next(self.batches()), self.args
         units = [torch.from_numpy(self.unit(start)) for start in batch]
 
@@ -256,9 +270,7 @@ class Study:
         return {
             "env": args.env,
             "env_kwargs": self.options,
-            "action": self.action,
-            "strategy": args.strategy,
-            "history": self.history,
+            **self.interface,
             "feature_names": feature_names(self.history),
             "horizon": self.horizon,
             "algorithm": f"{args.kind}, gradient through the inner loop",
@@ -295,16 +307,16 @@ def starts(
         yield batch
 
 
-def trainable(path: Path, history: int, action: str) -> Sequence[tuple[Any, Any]]:
+def trainable(path: Path, interface: Mapping[str, Any]) -> Sequence[tuple[Any, Any]]:
     """Return the layers of a policy file.
 
     Raises:
-        ValueError: it is not one of such actions, dynamic, with tanh units, or has another history.
+        ValueError: it is not of that interface, or has other units than tanh.
     """
     policy = load(path)
-    wanted = {"action": action, "strategy": "dynamic", "history": history, "activation": "tanh", "output": "clip"}
-    for name, value in {**wanted, "interval": 1}.items():
-        if (found := policy.header.get(name, value)) != value:
+    told = {**policy.header, **policy.options}
+    for name, value in {**interface, "activation": "tanh", "output": "clip"}.items():
+        if (found := told.get(name, value)) != value:
             raise ValueError(f"{path}: a policy that is trained on has {name}={value!r}, not {found!r}")
     return policy.layers
 

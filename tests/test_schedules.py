@@ -22,12 +22,13 @@ import metalearn_env
 from agents import schedules
 from agents.feedback import FeedbackMap
 from agents.inner_loops import final_log_gap
-from agents.slopes import Recorded, shortened, slopes
+from agents.slopes import Recorded, recorded, shortened, slopes
 from agents.step_maps import PROGRESS, STATIC, StepMap
 from agents.studies import Args, Study, largest_eigenvalue
 from agents.training import POLICY, read_scores
 from agents.worth import OfScores, of_gaps
 from metalearn_env.actions import ActionMap
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.families import FAMILIES, make_family
 from metalearn_env.family import TaskFamily
@@ -293,7 +294,7 @@ def test_slopes_are_finite_differences(name: str, options: dict[str, Any]) -> No
         for step in steps:
             engine.advance(step)
             iterates.append(engine.theta.copy())
-        return engine, Recorded(np.zeros(0), steps, iterates, log_gap(engine))
+        return engine, Recorded(np.zeros(0), np.arange(6), steps, iterates, log_gap(engine))
 
     found = slopes(*run(steps))
     for t in range(6):
@@ -301,6 +302,44 @@ def test_slopes_are_finite_differences(name: str, options: dict[str, Any]) -> No
         factor[t] = np.exp(1e-6)
         difference = (run(steps * factor)[1].log_gap - run(steps / factor)[1].log_gap) / 2e-6
         np.testing.assert_allclose(found[t], difference, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_what_is_followed_is_what_a_policy_with_an_interval_observes_and_does(averaged: bool) -> None:
+    decides = {"interval": 3, "opening": 2, "averaged": averaged}
+    start = started("LinearRegression", {"batch_size": 3, "dimension": 4}, 6, 8)
+    twin = started("LinearRegression", {"batch_size": 3, "dimension": 4}, 6, 8)
+    step_map, seen = FeedbackMap(2, width=4, seed=1, decides=decides), []
+    policy = step_map.policy(step_map.interface())
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        seen.append(observations)
+        return policy(observations)
+
+    run, taken = recorded(policy, start), []
+    for _, step in zip(range(8), driven(act, policy.header, twin), strict=False):
+        taken.append(step)
+        twin.advance(step)
+    assert run.decisions.tolist() == [0, 1, 2, 5]
+    np.testing.assert_allclose(run.observations, seen, rtol=1e-6)
+    np.testing.assert_allclose(run.step_size, taken, rtol=1e-6)
+    np.testing.assert_allclose(run.iterates[-1], twin.theta, rtol=1e-6)
+
+
+@pytest.mark.parametrize("action", ["relative", "absolute"])
+def test_what_is_followed_moves_all_the_steps_that_are_held(action: str) -> None:
+    """The slope of the bias is a finite difference, where steps change nothing that is observed."""
+
+    def of(bias: float, *, differs: bool = False) -> float:
+        start = started("LinearRegression", {"dimension": 4}, 6, 7)
+        step_map = FeedbackMap(0, action=action, width=4, decides={"interval": 3, "opening": 2})
+        step_map.weights[0].data[:, [NAMES.index(level) for level in LEVELS]] = 0.0
+        step_map.biases[-1].data[:] = bias
+        value = step_map.followed(start, of_gaps(1.0)).mean()
+        return float(step_map.biases[-1].grad) if differs else float(value)
+
+    difference = (of(-0.2 + 1e-4) - of(-0.2 - 1e-4)) / 2e-4
+    assert of(-0.2, differs=True) == pytest.approx(difference, rel=1e-3)
 
 
 @pytest.mark.parametrize("action", ["relative", "absolute"])
@@ -372,6 +411,7 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "action:absolute")}, "'absolute', not 'relative'"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "interval:2")}, "map has interval=1, not 2"),
+        ({"kind": "feedback", "through": "steps", "init": True, "env_kwargs": (*TEXT, "interval:2")}, "2, not 1"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "action:discrete")}, "relative or absolute, not 'discrete'"),
         ({"kind": "feedback", "through": "nothing"}, "through is one of all, steps"),
         ({"kind": "static", "through": "steps"}, "not through all, not static"),
