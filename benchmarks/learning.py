@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.evaluate import AGENT
-from benchmarks.agent_settings import MIXTURE, REGRESSION
+from benchmarks.agent_settings import MIXTURE, REGRESSION, SETTINGS
 from benchmarks.agent_tables import Mean, Values, mean
 from benchmarks.trainings import POLICY, Training, arguments, run_all
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import ablation, policies
 from metalearn_env.scoring.measures import final_gaps
 from metalearn_env.scoring.statistics import paired_interval
 
-ENVS = {"LinearRegression": REGRESSION, "Mixture": MIXTURE}
+NOISY = SETTINGS["minibatch"]
+ENVS = {"LinearRegression": (REGRESSION, ()), "Mixture": (MIXTURE, ()), "minibatch": (NOISY.env, NOISY.env_kwargs)}
+WITHOUT_NOISE = ("LinearRegression", "Mixture")
 BASE = "base"
 NONE = "none"
 MASKS = (
@@ -80,7 +82,7 @@ class Variation:
         env_kwargs: options of the environment.
         hyperparams: that go before those of the file.
         budget: environment steps, as a multiple of those of the others.
-        only: the environments where it is a change.
+        only: of `ENVS`, where it is tried.
     """
 
     name: str
@@ -88,16 +90,19 @@ class Variation:
     env_kwargs: tuple[str, ...] = ()
     hyperparams: tuple[str, ...] = ()
     budget: float = 1.0
-    only: tuple[str, ...] = (REGRESSION, MIXTURE)
+    only: tuple[str, ...] = WITHOUT_NOISE
 
-    def trainings(self, env: str, options: argparse.Namespace) -> list[Training]:
-        """Return the trainings of all seeds."""
-        folder = options.runs / env.split("/")[-1] / re.sub(r"[^\w.]+", "-", f"{self.name}-{self.value}").strip("-")
+    def trainings(self, name: str, options: argparse.Namespace) -> list[Training]:
+        """Return the trainings of all seeds on one of `ENVS`."""
+        env, env_kwargs = ENVS[name]
+        folder = options.runs / name / re.sub(r"[^\w.]+", "-", f"{self.name}-{self.value}").strip("-")
         steps, hyperparams = max(1, round(self.budget * options.steps)), (*options.hyperparams, *self.hyperparams)
         return [
-            Training(folder / f"seed-{seed}", arguments(env, self.env_kwargs, hyperparams, seed=seed), steps)
+            Training(
+                folder / f"seed-{seed}", arguments(env, (*env_kwargs, *self.env_kwargs), hyperparams, seed=seed), steps
+            )
             for seed in options.seeds
-            if env in self.only
+            if name in self.only
         ]
 
 
@@ -117,8 +122,12 @@ def _network(width: int) -> Variation:
     )
 
 
+def _decisions(value: str, *env_kwargs: str) -> Variation:
+    return Variation("decisions", value, env_kwargs=env_kwargs, only=("minibatch",))
+
+
 VARIATIONS = (
-    Variation(BASE, "as it is"),
+    Variation(BASE, "as it is", only=tuple(ENVS)),
     *_of_env("action", "action", "absolute", "discrete"),
     *_of_env("history", "history", "0", "1", "10"),
     *_of_env("reward", "reward", "linear"),
@@ -131,7 +140,12 @@ VARIATIONS = (
     _network(128),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
     Variation("critic", "privileged", hyperparams=("privileged:true",)),
-    Variation("reward units", "none", hyperparams=("raw_rewards:true",), only=(MIXTURE,)),
+    Variation("reward units", "none", hyperparams=("raw_rewards:true",), only=("Mixture",)),
+    _decisions("every 10 steps", "interval:10"),
+    _decisions("10, then every 10 steps", "interval:10", "opening:10"),
+    _decisions("10, then every 10 steps, on means", "interval:10", "opening:10", "averaged:true"),
+    _decisions("10, then every 5 steps, on means", "interval:5", "opening:10", "averaged:true"),
+    _decisions("10, then every 20 steps, on means", "interval:20", "opening:10", "averaged:true"),
     Variation("budget", "a quarter", budget=0.25),
     Variation("budget", "four times", budget=4.0),
 )
@@ -143,11 +157,12 @@ def values(who: Contender, sets: Sequence[TaskSet]) -> Values:
     return [task_set.scores(final_gaps(who.runs(task_set))) for task_set in sets]
 
 
-def column(env: str, options: argparse.Namespace) -> dict[tuple[str, str], str]:
+def column(name: str, options: argparse.Namespace) -> dict[tuple[str, str], str]:
     """Return two cells for everything that was changed and is trained: the score, and what it is above the base."""
-    sets = task_sets(env, SPLIT, options.tasks, SEED, {}, Cache())
+    env, env_kwargs = ENVS[name]
+    sets = task_sets(env, SPLIT, options.tasks, SEED, dict(map(key_value, env_kwargs)), Cache())
     files = {
-        (variation.name, variation.value): [one.out / POLICY for one in variation.trainings(env, options) if one.done]
+        (variation.name, variation.value): [one.out / POLICY for one in variation.trainings(name, options) if one.done]
         for variation in VARIATIONS
     }
     of_base = files[BASE, VARIATIONS[0].value]
@@ -169,21 +184,23 @@ def _above(ours: Values, base: Values | None) -> str:
 
 def page(options: argparse.Namespace) -> str:
     """Return the page."""
-    columns = [kept | column(env, options) for kept, env in zip(known(options.out), ENVS.values(), strict=True)]
+    kept = known(options.out)
+    columns = [kept.get(name, {}) | column(name, options) for name in ENVS]
     keys = [*((variation.name, variation.value) for variation in VARIATIONS), *(("masked", mask) for mask in MASKS)]
     return "\n".join([*_introduction(options), *_table(keys, columns), ""])
 
 
-def known(path: Path) -> list[dict[tuple[str, str], str]]:
+def known(path: Path) -> dict[str, dict[tuple[str, str], str]]:
     """Return the cells of the table of a page, for each environment, as `column` has them; none if there is no page."""
-    columns: list[dict[tuple[str, str], str]] = [{} for _ in ENVS]
+    columns: dict[str, dict[tuple[str, str], str]] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
-        cells = line.removeprefix("| ").removesuffix("|").split(" | ")
-        if line.startswith("| ") and len(cells) == 2 + 2 * len(ENVS) and cells[0] != "what":
-            for index, of_env in enumerate(columns):
-                score, above = (cell.strip() for cell in cells[2 + 2 * index : 4 + 2 * index])
+        what, value, *cells = [cell.strip() for cell in line.removeprefix("| ").removesuffix("|").split(" | ")] + [""]
+        if line.startswith("| what |"):
+            columns = {name: {} for name in cells[:-1:2]}
+        elif line.startswith("| ") and len(cells) > 2 * len(columns):
+            for of_env, score, above in zip(columns.values(), cells[::2], cells[1::2], strict=False):
                 if score:
-                    of_env[cells[0], cells[1]] = f"{score} | {above}"
+                    of_env[what, value] = f"{score} | {above}"
     return columns
 
 
@@ -224,8 +241,8 @@ def write(options: argparse.Namespace) -> None:
     """Train what is asked for and write the page on all that is there."""
     check_writable(options.out)
     chosen = [variation for variation in VARIATIONS if variation.name in options.only]
-    envs = [ENVS[name] for name in options.envs]
-    run_all([one for variation in chosen for env in envs for one in variation.trainings(env, options)], options.jobs)
+    trainings = [one for variation in chosen for name in options.envs for one in variation.trainings(name, options)]
+    run_all(trainings, options.jobs)
     text = page(options)
     options.out.write_text(text)
     print(text)

@@ -172,10 +172,7 @@ def test_every_training_can_be_asked_for() -> None:
         one for s in strategies.SETTINGS for kind in strategies.STRATEGIES for one in s.trainings(kind, options)
     ]
     trainings += [
-        one
-        for variation in learning.VARIATIONS
-        for env in learning.ENVS.values()
-        for one in variation.trainings(env, options)
+        one for variation in learning.VARIATIONS for name in learning.ENVS for one in variation.trainings(name, options)
     ]
     assert len({one.out for one in trainings}) == len(trainings)
     schedules = [one for one in trainings if one.module == SCHEDULES]
@@ -257,19 +254,20 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     pytest.importorskip("stable_baselines3")
     from benchmarks import learning
 
-    monkeypatch.setattr(learning, "ENVS", {"LinearRegression": (env := learning.ENVS["LinearRegression"])})
+    monkeypatch.setattr(learning, "ENVS", {(name := "LinearRegression"): learning.ENVS["LinearRegression"]})
     base, *others = learning.VARIATIONS
     out = tmp_path / "page.md"
     options = Namespace(runs=tmp_path, steps=100, seeds=[0], hyperparams=[], tasks=16, out=out)
     discount = next(other for other in others if other.name == "discount")
     for seed, variation in enumerate((base, discount)):
-        (training,) = variation.trainings(env, options)
-        untrained_run(training.out, seed, env, {})
+        (training,) = variation.trainings(name, options)
+        untrained_run(training.out, seed, learning.REGRESSION, {})
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
     out.write_text(
-        "| what | value | S |\n| network | two layers of 32 | 0.3 | -0.1 |\n| discount | 0.99 | 0.4 | 0.0 |\n"
+        "| what | value | Mixture | above the base | LinearRegression | above the base |\n"
+        "| network | two layers of 32 |  |  | 0.3 | -0.1 |\n| discount | 0.99 | 0.2 | 0.1 | 0.4 | 0.0 |\n"
     )
     kept = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     assert set(kept) - set(lines) == {"| network | two layers of 32 | 0.3 | -0.1 |"}
