@@ -91,7 +91,8 @@ def _interface(policy: Policy) -> Iterator[str]:
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
     yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
     first = f"at each of the first {policy.options['opening']} inner steps, then " if policy.options["opening"] else ""
-    yield f"* decides {first}every {policy.interval} inner step{'s' if policy.interval > 1 else ''}"
+    means = ", on means over the inner steps in between" if policy.options["averaged"] else ""
+    yield f"* decides {first}every {policy.interval} inner step{'s' if policy.interval > 1 else ''}{means}"
     units, output = header.get("activation", "tanh"), header.get("output", "clip")
     yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 

@@ -2,7 +2,8 @@
 
 The loop says what it sees where a decision is due, a loss and two inner products of directions; what the policy is
 shown of them is what an environment shows, by the same code (`metalearn_env.driving.Driver`). Policies with an interval
-of 1 decide at every step; of others `Stepper.hold` gives the steps in between, for which nothing is measured.
+of 1 decide at every step; of others `Stepper.hold` gives the steps in between, for which nothing is measured, unless
+they see means over all steps: these look at each, and take what they hold.
 
 >>> from metalearn_env.policy import Policy
 >>> stepper = Stepper(Policy.untrained(history=1, seed=0), unit=0.5, horizon=20)

@@ -51,9 +51,9 @@ def policy_of(scale: float = 0.03, shift: float = 0.0) -> Policy:
     return Policy(layers, {**policy.header, "action": "absolute"})
 
 
-def held(policy: Policy, interval: int) -> Policy:
+def held(policy: Policy, interval: int, averaged: bool = False) -> Policy:
     """Return the policy that decides every ``interval`` steps."""
-    return Policy(policy.layers, {**policy.header, "interval": interval})
+    return Policy(policy.layers, {**policy.header, "interval": interval, "averaged": averaged})
 
 
 def fit(model: Any, callback: LearnedStepSize, **options: Any) -> Any:
@@ -67,11 +67,11 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize("interval", [1, 5])
+@pytest.mark.parametrize(("interval", "averaged"), [(1, False), (5, False), (5, True)])
 @pytest.mark.parametrize(("name", "make"), OPTIMIZERS)
-def test_steps_are_those_of_the_family(name: str, make: Any, interval: int) -> None:
+def test_steps_are_those_of_the_family(name: str, make: Any, interval: int, averaged: bool) -> None:
     """The directions are `metalearn_env.descents`', those that the environment moves along, the gradients NumPy's."""
-    policy = held(policy_of(shift=-0.3), interval)
+    policy = held(policy_of(shift=-0.3), interval, averaged)
     callback = LearnedStepSize(policy, batch_size=BATCH)
     model = linear(make())
     fit(model, callback)

@@ -127,6 +127,14 @@ def test_runs_with_other_options_of_agents_are_compared(args: ship.Args, tmp_pat
     assert ship.chosen((*args.runs, other))[0] == other
 
 
+def test_a_card_says_when_a_policy_decides_and_on_what() -> None:
+    policy = load(SHIPPED / "neural-network.safetensors")
+    on_means = replace(policy, header={**policy.header, "averaged": True})
+    told = "* decides at each of the first 32 inner steps, then every 64 inner steps"
+    assert f"{told}\n" in card("some", policy)
+    assert f"{told}, on means over the inner steps in between\n" in card("some", on_means)
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
 def test_cards_say_what_policies_say(path: Path) -> None:
     assert (CARDS / f"{path.stem}.md").read_text() == card(path.stem, load(path))

@@ -22,9 +22,9 @@ from metalearn_env.stepper import Stepper
 HORIZON = 60
 
 
-def tame(shift: float = -0.1, interval: int = 1) -> Policy:
+def tame(shift: float = -0.1, interval: int = 1, averaged: bool = False) -> Policy:
     """Return a policy of random weights whose steps are about 1000^shift."""
-    policy = untrained("absolute", history=2, interval=interval)
+    policy = untrained("absolute", history=2, interval=interval, averaged=averaged)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
 
@@ -38,11 +38,22 @@ def describe_table(states: int, actions: int, discount: float, epsilon: float) -
 CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
 
 
-@pytest.mark.parametrize(("mdp", "interval"), [(None, 1), (None, 4), ("FrozenLake-v1", 1), (CLIFF, 1), (CLIFF, 7)])
-def test_steps_and_tables_are_those_of_the_family(mdp: str | None, interval: int) -> None:
+@pytest.mark.parametrize(
+    ("mdp", "interval", "averaged"),
+    [
+        (None, 1, False),
+        (None, 4, False),
+        (None, 4, True),
+        ("FrozenLake-v1", 1, False),
+        (CLIFF, 1, False),
+        (CLIFF, 7, False),
+        (CLIFF, 7, True),
+    ],
+)
+def test_steps_and_tables_are_those_of_the_family(mdp: str | None, interval: int, averaged: bool) -> None:
     family = QLearning(sampling="trajectory", mdp=mdp)
     task = draw_tasks(family, seed=5, n=1, horizon=HORIZON)
-    engine, expected, policy = Engine.start(family, task, HORIZON), [], tame(interval=interval)
+    engine, expected, policy = Engine.start(family, task, HORIZON), [], tame(interval=interval, averaged=averaged)
     log_states, log_actions, _, _, epsilon = task.descriptor[0]
     states = round(10.0**log_states)
     alpha = LearnedAlpha(
@@ -164,10 +175,10 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
     assert learner.alpha.t == steps
 
 
-@pytest.mark.parametrize(("sweep", "interval"), [(1, 1), (3, 1), (1, 3)])
-def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int) -> None:
+@pytest.mark.parametrize(("sweep", "interval", "averaged"), [(1, 1, False), (3, 1, False), (1, 3, False), (1, 3, True)])
+def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int, averaged: bool) -> None:
     def made() -> LearnedAlpha:
-        return LearnedAlpha(5, 2, tame(0.1, interval), horizon=9, discount=0.9, sweep=sweep, most=1.0)
+        return LearnedAlpha(5, 2, tame(0.1, interval, averaged), horizon=9, discount=0.9, sweep=sweep, most=1.0)
 
     whole, first, second = made(), made(), made()
     errors = [(1.0, 0, 1), (0.5, 0, 1), (-0.2, 3, 0), (0.1, 3, 0)]
@@ -180,7 +191,7 @@ def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int) -> None:
         second.load_state_dict({})
     for changed in ({"num_states": 2, "num_actions": 5}, {"horizon": 10}, {"sweep": 4}):
         known = {"num_states": 5, "num_actions": 2, "horizon": 9, "sweep": sweep, **changed}
-        other = LearnedAlpha(policy=tame(0.1, interval), discount=0.9, most=1.0, **known)
+        other = LearnedAlpha(policy=tame(0.1, interval, averaged), discount=0.9, most=1.0, **known)
         with pytest.raises(ValueError, match=r"the state is of a run of the (shape|horizon|sweep)"):
             other.load_state_dict(first.state_dict())
 

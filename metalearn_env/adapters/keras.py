@@ -8,8 +8,8 @@ to move. While ``fit`` runs, the callback stands before ``optimizer.apply``: the
 learning rate of 1 and from zero, so that the variables hold its direction; the policy is shown what
 `MetaLearn/NeuralNetwork-v0` would show, by the same code, and the variables move so far. ``optimizer.learning_rate`` is
 then the step size that was taken; what it was before ``fit`` does not matter. Between the decisions of a policy that
-holds a step size for an ``interval`` of updates, the optimiser makes its own, and nothing but the loss is looked at.
-Beyond the horizon the step size stays what it was within.
+holds a step size for an ``interval`` of updates, the optimiser makes its own, and nothing but the loss is looked at,
+unless the policy sees means (``averaged``). Beyond the horizon the step size stays what it was within.
 
 **Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient or direction is
 not finite, the variables go back to where they were at the last decision, the update is left out, and there is a

@@ -22,7 +22,7 @@ registered before this.
 **Interval.** A policy that holds a step size for an ``interval`` of updates looks at directions, and chooses, at its
 decisions alone: at each of the updates of its ``opening``, and then once in an interval. In between the optimiser makes
 its updates with the learning rate that it has, and nothing but the loss is looked at. The policy "neural-network" has
-an opening of 32 and an interval of 64.
+an opening of 32 and an interval of 64. A policy that sees means (``averaged``) looks at every update.
 
 **Horizon.** The policy is told how much of the run has passed. Steps beyond the horizon are as long as the last one
 within. Of an unknown one, None, the policy is told 50 steps, and twice as many whenever they have passed.
