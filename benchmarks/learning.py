@@ -64,7 +64,7 @@ updates to a run as short as these, while 64 are level with 256.
 
 Minibatches are noisy (`minibatch`: batches of 1 to 8, 200 inner steps), and there an agent that decides at each step
 hardly learns. One that decides every 10 steps does, and better still if it sees the means over the steps in between
-(`averaged`). With 16 times the budget what pays most is to decide every 5 (docs/results/agents.md).
+(`averaged`). Those of docs/results/agents.md, of 16 times the budget, decide every 5, which is then level.
 
 What pays stays: logarithmic rewards, relative actions, a history of 5, two layers of 64, returns as they come, first
 steps at the unit. What could go: `normalize`, `privileged`, `first_step_decades`, and, once longer runs say the same,
