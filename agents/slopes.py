@@ -82,4 +82,5 @@ def slopes(engine: Engine, run: Recorded) -> Array:
 def shortened(found: Array) -> Array:
     """Return slopes (T, n), those of no task much longer than those of most: a chaotic run says little, and loudly."""
     length = np.sqrt((found * found).sum(axis=0))
-    return found * np.minimum(1.0, MOST_SLOPE * np.median(length) / np.maximum(length, TINY))
+    most = MOST_SLOPE * np.median(length)
+    return found * (most / np.maximum(np.maximum(length, most), TINY))

@@ -24,6 +24,7 @@ from agents.worth import Batch, of_gaps, scored_batches
 from metalearn_env import scoring
 from metalearn_env.actions import Strategy
 from metalearn_env.commandline import key_value
+from metalearn_env.decisions import check_averaged
 from metalearn_env.engine import Engine
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.family import Array
@@ -44,7 +45,6 @@ UNITS = ("task", "1/L")
 THROUGH = ("all", "steps", "evolution")
 OBJECTIVES = ("gap", "score")
 OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables", "average")
-USUAL: dict[str, Any] = {"interval": 1, "opening": 0, "averaged": False}
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -165,7 +165,10 @@ class Study:
     @property
     def decides(self) -> dict[str, Any]:
         """When the policy decides, and on what."""
-        return {name: self.options.get(name, usual) for name, usual in USUAL.items()}
+        interval = as_integer("interval", self.options.get("interval", 1), minimum=1)
+        opening = as_integer("opening", self.options.get("opening", 0), minimum=0)
+        averaged = check_averaged(self.options.get("averaged", False), interval)
+        return {"interval": interval, "opening": opening, "averaged": averaged}
 
     @property
     def interface(self) -> dict[str, Any]:

@@ -118,6 +118,16 @@ class Averaged:
         return {"totals": self._totals.tolist(), "count": self._count.tolist(), "t": self._t.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a `state` of as many learners."""
-        self._totals = np.array(state["totals"], np.float64)
-        self._count, self._t = (np.array(state[name], np.int64) for name in ("count", "t"))
+        """Go back to a `state` of as many learners.
+
+        Raises:
+            ValueError: it is none. Nothing has changed.
+        """
+        try:
+            totals = np.array(state["totals"], np.float64)
+            count, t = (np.array(state[name], np.int64) for name in ("count", "t"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the state of means has totals, count and t; it is {state!r}") from error
+        if totals.shape != self._totals.shape or not count.shape == t.shape == self._t.shape:
+            raise ValueError(f"the state is of means of {totals.shape}, {count.shape}, not {self._totals.shape}")
+        self._totals, self._count, self._t = totals, count, t

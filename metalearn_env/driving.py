@@ -37,12 +37,13 @@ class Driver:
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what was decided on: step sizes, or their means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
+        self._t = 0  # inner steps since the episodes began; of some of them, which may have ended before
 
     def begin(self, kind: str, descriptor: Array, fresh: Learners) -> None:
         """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k)."""
         self.actions.begin(fresh, self._rows)
         self.observer.begin_as(kind, descriptor, fresh, self._rows)
-        self._held, self._left = None, 0
+        self._held, self._left, self._t = None, 0, 0
 
     @property
     def looks(self) -> bool:
@@ -57,27 +58,23 @@ class Driver:
         """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""
         if self._held is None or not self.actions.decides_once:
             self._held = self._decided(learners)
-            self._left = self._held_for(learners)
+            self._left = int(self.actions.held_for(np.array([self._t]))[0])
         return self.hold()
 
     def hold(self) -> Array:
         """Return the step sizes, (n,), of the next inner step, that the agent has chosen before."""
         assert self._held is not None
-        self._left = max(0, self._left - 1)
+        self._left, self._t = max(0, self._left - 1), self._t + 1
         random = self.actions.strategy == "random"
         return self.actions.drawn(self._held, self._noise.random(self._n)) if random else self._held
 
     def decide_again(self) -> None:
         """Hold what was chosen for an interval once more."""
-        self._left = self.actions.interval - 1
-
-    def _held_for(self, learners: Learners) -> int:
-        """Return for how many inner steps what is decided now is held; all learners have made as many."""
-        return int(self.actions.held_for(learners.t)[0])
+        self._left, self._t = self.actions.interval - 1, self._t + 1
 
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
-        return self.actions.step_size(actions, learners)
+        return self.actions.step_size(actions, learners).copy()
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
@@ -87,6 +84,7 @@ class Driver:
             "noise": self._noise.bit_generator.state,
             "held": None if self._held is None else self._held.tolist(),
             "left": self._left,
+            "t": self._t,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -99,7 +97,7 @@ class Driver:
         self.actions.restore(state["actions"])
         self._noise.bit_generator.state = state["noise"]
         self._held = None if state["held"] is None else np.array(state["held"], np.float64)
-        self._left = state.get("left", 0)
+        self._left, self._t = int(state["left"]), int(state["t"])
 
 
 def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Array]:

@@ -16,8 +16,8 @@ history    log10 of step size / the task's unit, signal / first signal, |d| / fi
 =========  ==========================================================================================================
 
 A decision is of one inner step, or of several of one size (`metalearn_env.decisions`); "before" is at the decision
-before. The step sizes of Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a
-constant changes none of them.
+before. Of means over its steps, cosine and curvature are of d and d at the inner step before. The step sizes of
+Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant changes none.
 """
 
 from __future__ import annotations
@@ -171,20 +171,22 @@ class Observer:
         self._logs, self._features = np.ones((2, *self._before.shape))
         self._raw, self._levels, self._last = self._logs[NUM_LEVELS:], self._logs[1:3], self._logs[NUM_LEVELS:6]
         self._remainder, self._last_levels = self._logs[7], self._logs[3:6:2]
-        self._norm_ratio, self._cosine, self._seen = self._features[5], self._features[6], self._features[: self._new]
+        self._cosine, self._seen = self._features[6], self._features[: self._new]
 
     def _observe_step(self, engine: Learners) -> None:
         logs, features, raw = self._logs, self._features, self._raw
         projection = engine.alignment / engine.previous_squared_norm
         logs[3], logs[4], logs[5] = engine.signal, engine.step_size, engine.squared_norm
+        logs[6] = engine.previous_squared_norm
         np.subtract(ONE, projection, out=self._remainder)
-        np.log(np.fmax(raw, TINY, out=raw), out=raw)  # what stands for the cosine has no meaning yet
+        np.log(np.fmax(raw, TINY, out=raw), out=raw)
         logs[0], self._levels[:] = logs[4], self._last_levels
         np.multiply(np.subtract(logs, self._before, out=features), _SCALES, out=features)
-        np.divide(projection, np.exp(self._norm_ratio), out=self._cosine)
+        np.divide(projection, np.exp(_HALF * (logs[5] - logs[6])), out=self._cosine)
         self._latest[:] = self._last
         np.fmin(np.fmax(self._seen, self._low, out=self._seen), self._high, out=self._newest)
 
 
+_HALF = np.array(0.5)
 #: features are so many times the logs: a level is of decades, and |d| the root of its square
 _SCALES = np.array([PER_DECADE, PER_DECADE, 0.5 * PER_DECADE, 1.0, 1.0, 0.5, 1.0, 1.0])[:, None]

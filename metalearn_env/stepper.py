@@ -39,7 +39,7 @@ from metalearn_env.ranges import as_integer, is_number
 _TINY = float(TINY)
 _INTEGERS = ("horizon", "t")
 _STATE = (*_INTEGERS, "signal", "squared_norm", "previous_squared_norm", "step_size", "unit")
-_DRIVER = ("actions", "observer", "noise", "held")
+_DRIVER = ("actions", "observer", "noise", "held", "left", "t")
 
 
 class Stepper:
@@ -103,16 +103,22 @@ class Stepper:
     @property
     def looks(self) -> bool:
         """Whether the next step is told by `observe`; else by `hold`. A policy that sees means looks at every step."""
-        return self._averaged is not None or self._driver.looks
+        return self._averaged is not None or self.decides
+
+    @property
+    def decides(self) -> bool:
+        """Whether the next step is a new one."""
+        return self._driver.looks
 
     def hold(self) -> float:
         """Return the next step size, between two decisions: that of the last.
 
         Raises:
-            RuntimeError: a decision is due. Nothing has changed.
+            RuntimeError: a decision is due, or the policy looks at every step. Nothing has changed.
         """
         if self.looks:
-            raise RuntimeError(f"a decision is due at step {self.t}: observe() tells the step size, not hold()")
+            why = "a decision is due" if self.decides else "the policy looks at every step, and so"
+            raise RuntimeError(f"{why} at step {self.t}: observe() tells the step size, not hold()")
         self.t += 1
         return float(self._driver.hold()[0])
 
@@ -154,9 +160,10 @@ class Stepper:
         if step_size is not None and not 0.0 < step_size < math.inf:
             raise ValueError(f"step_size is above 0 and finite, not {step_size!r}")
         learner, driver, t = self._learner, self._driver, self.t
-        if step_size is not None and (step_size != learner.step_size[0] or not t):
+        if step_size is not None:
             learner.step_size = np.array([step_size], np.float64)
-            driver.actions.begin(learner, np.arange(1))
+        if step_size is not None or self._averaged is not None:
+            driver.actions.begin(learner, np.arange(1))  # what actions are relative to is the last step taken
         learner.previous_squared_norm, learner.squared_norm = learner.squared_norm, learner.previous_squared_norm
         learner.signal[0], learner.squared_norm[0] = signal, squared_norm + _TINY
         if t:
@@ -165,7 +172,7 @@ class Stepper:
         else:
             learner.alignment[0], learner.previous_squared_norm[0] = 0.0, _TINY
             self._begin()
-        self.t, learner.t[0] = t + 1, t  # beyond the horizon, too, the opening ends
+        self.t = t + 1
         learner.step_size = driver.step_size(learner) if driver.looks else driver.hold()
         return float(learner.step_size[0])
 
@@ -208,7 +215,7 @@ class Stepper:
             ValueError: something is missing, or the policy sees other features. Nothing has changed.
         """
         for known, part in (
-            (("t", "policy", "feature_names", "learner", "driver"), state),
+            (("t", "policy", "feature_names", "learner", "driver", "averaged"), state),
             (_STATE, state.get("learner", {})),
             (_DRIVER, state.get("driver", {})),
         ):
@@ -217,9 +224,11 @@ class Stepper:
         check_features(state["feature_names"], self.policy.header["feature_names"])
         if state["policy"] != self.policy.digest:
             raise ValueError(f"the state is of the policy {state['policy']}, not of {self.policy.digest}")
+        averaged = None if self._averaged is None else Averaged(1)
+        if averaged is not None:
+            averaged.restore(state["averaged"])
         self._driver.restore(state["driver"])
-        if self._averaged is not None:
-            self._averaged.restore(state["averaged"])
+        self._averaged = averaged
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
         self.t = int(state["t"])

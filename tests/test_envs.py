@@ -215,14 +215,13 @@ def test_what_is_observed_may_be_means_over_the_steps_between_decisions() -> Non
             twin.advance(np.array([info["step_size"]]))
             told.append([twin.signal[0], twin.squared_norm[0], twin.previous_squared_norm[0], twin.alignment[0]])
         before, (signal, squared, square_before, alignment) = (signal, squared), np.mean(told, axis=0)
-        norm_ratio = 0.5 * np.log(squared / before[1])
         expected = {
             "log10_signal": np.log10(signal / first[0]),
             "log10_norm": 0.5 * np.log10(squared / first[1]),
             "signal_ratio[-1]": np.log(signal / before[0]),
             "step_ratio[-1]": np.log(100.0) * action,
-            "norm_ratio[-1]": norm_ratio,
-            "cosine[-1]": alignment / square_before / np.exp(norm_ratio),
+            "norm_ratio[-1]": 0.5 * np.log(squared / before[1]),
+            "cosine[-1]": alignment / np.sqrt(squared * square_before),
             "curvature[-1]": np.log(max(1.0 - alignment / square_before, 1e-300)),
         }
         for name, value in expected.items():

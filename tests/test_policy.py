@@ -319,6 +319,26 @@ def test_decisions_are_of_a_whole_horizon(horizon: Any) -> None:
         untrained(interval=3).decisions(horizon)
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_task_that_diverges_in_the_opening_leaves_the_decisions_of_the_others(row: int, averaged: bool) -> None:
+    asked, policy = [], untrained(interval=5, opening=6, averaged=averaged)
+    family = make_family("LinearRegression")
+    first = np.ones(3)
+    first[row] = 1e3
+    engine = Engine.start(family, draw_tasks(family, seed=0, n=3, horizon=20), 20, first)
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        asked.append(len(observations))
+        return np.zeros((len(observations), 1))
+
+    for _, step in zip(range(20), driven(act, policy.header, engine), strict=False):
+        engine.advance_only(~engine.ended, step)
+    assert engine.t.tolist() == [20 if index != row else engine.t[row] for index in range(3)]
+    assert engine.t[row] < 6
+    assert len(asked) == len(policy.decisions(20)) == 9
+
+
 @pytest.mark.parametrize(("opening", "decisions"), [(0, [0, 4, 8]), (1, [0, 1, 5, 9]), (5, [0, 1, 2, 3, 4, 5, 9])])
 def test_a_policy_with_an_interval_is_asked_at_decisions_alone(opening: int, decisions: list[int]) -> None:
     asked, policy = [], untrained(interval=4, opening=opening)

@@ -111,14 +111,43 @@ def test_what_is_saved_goes_on_bit_for_bit(
     assert begun + outside(engine, second, HORIZON - saved) == expected
 
 
-def test_a_state_of_before_there_were_intervals_is_one_of_an_interval_of_one() -> None:
-    policy = tame("relative", "dynamic")
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_a_step_that_was_told_is_what_the_next_decision_is_relative_to_and_not_what_is_held(saved: int) -> None:
+    policy = Policy.untrained(history=1, seed=0)
+    zero = tuple((0.0 * weight, 0.0 * bias) for weight, bias in policy.layers)
+    policy = Policy(zero, {**policy.header, "interval": 3, "averaged": True})
+    for told, after in (({1: 0.25}, 1.0), ({3: 0.25}, 0.25)):
+        first, chosen = Stepper(policy, unit=1.0, horizon=8), []
+        for t in range(4):
+            if t == saved:
+                state, first = first.state_dict(), Stepper(policy, unit=1.0, horizon=8)
+                first.load_state_dict(json.loads(json.dumps(state)))
+            chosen.append(first.observe(0.9**t, 0.9**t, 0.9**t, step_size=told.get(t)))
+        assert chosen == [1.0, 1.0, 1.0, after]
+
+
+@pytest.mark.parametrize(
+    "averaged",
+    [
+        None,
+        {},
+        {"totals": [[0.0]] * 4, "count": [1]},
+        {"totals": "x", "count": [1], "t": [1]},
+        {"totals": [[0.0, 0.0]] * 4, "count": [1, 1], "t": [1, 1]},
+    ],
+)
+def test_means_that_are_none_are_refused_and_change_nothing(averaged: Any) -> None:
+    policy = tame("relative", "dynamic", 3, averaged=True)
     first, second = (Stepper(policy, unit=0.1, horizon=5) for _ in range(2))
     run(first, [1.0, 0.5])
-    state = first.state_dict()
-    del state["driver"]["left"]
-    second.load_state_dict({**state, "driver": {**state["driver"], "held": None}})
-    assert run(second, [0.4, 0.3]) == run(first, [0.4, 0.3])
+    run(second, [1.0])
+    before, state = second.state_dict(), first.state_dict()
+    with pytest.raises(ValueError, match=r"the state (is of means of|of means has totals, count and t)"):
+        second.load_state_dict({**state, "averaged": averaged})
+    del state["averaged"]
+    with pytest.raises(ValueError, match="the state of a stepper has averaged"):
+        second.load_state_dict(state)
+    assert second.state_dict() == before
 
 
 def test_a_policy_that_sees_means_looks_at_every_step_and_decides_now_and_then() -> None:
@@ -130,6 +159,9 @@ def test_a_policy_that_sees_means_looks_at_every_step_and_decides_now_and_then()
     assert [len(set(chosen[at : at + 3])) for at in range(0, 12, 3)] == [1, 1, 1, 1]
     assert len(set(chosen)) == 4
     with pytest.raises(RuntimeError, match=r"a decision is due at step 12: observe\(\) tells"):
+        stepper.hold()
+    stepper.observe(0.2, 0.2)
+    with pytest.raises(RuntimeError, match=r"the policy looks at every step, and so at step 13: observe\(\) tells"):
         stepper.hold()
 
 

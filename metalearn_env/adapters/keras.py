@@ -12,7 +12,8 @@ holds a step size for an ``interval`` of updates, the optimiser makes its own, a
 unless the policy sees means (``averaged``). Beyond the horizon the step size stays what it was within.
 
 **Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient or direction is
-not finite, the variables go back to where they were at the last decision, the update is left out, and there is a
+not finite, the variables go back to where they were at the last decision (of policies that look each time: before the
+last step), the update is left out, and there is a
 `RuntimeWarning`; averages of the optimiser that have met what is not finite begin anew. The run goes on like a new one
 of the steps that are left, from its natural step size, but at most from a tenth of the last one, or of where the run
 before began, if that is less. At the first step it is a `ValueError`.

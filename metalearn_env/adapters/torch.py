@@ -28,7 +28,7 @@ an opening of 32 and an interval of 64. A policy that sees means (``averaged``) 
 within. Of an unknown one, None, the policy is told 50 steps, and twice as many whenever they have passed.
 
 **Guard.** Where a loss is not finite or ``explodes_at`` times the first, or, at a decision, a gradient (or its square)
-or a parameter is not finite, the parameters go back to where they were at the last decision (of policies that decide
+or a parameter is not finite, the parameters go back to where they were at the last decision (of policies that look
 each time: before the last step), the optimiser is given no gradient, so that its averages meet no bad one, and there is
 a `RuntimeWarning`; averages that have met one since the last decision begin anew. An ``optimizer.step()`` that was
 broken off is undone by the next `step`. The run goes on like a new one of the steps that are left, from its natural
