@@ -254,6 +254,13 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
+        Setting(
+            "clustering-averaged",
+            CLUSTERING,
+            agent_kwargs=("interval:5", "opening:5", "averaged:true"),
+            hyperparams=_rows(1024, 14),
+            steps=5_000_000,
+        ),
         Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
         Setting(
             "q-learning-wide",
@@ -270,6 +277,9 @@ SETTINGS: dict[str, Setting] = {
     )
 }
 #: whose agents are scored out of distribution and on real data
-DEFAULTS = ("linear-regression", "clustering-default", "q-learning-default", "q-learning-wide", "mixture")
+DEFAULTS = (
+    *("linear-regression", "clustering-default", "clustering-averaged"),
+    *("q-learning-default", "q-learning-wide", "mixture"),
+)
 #: that agents of the mixture are to be as good on as those trained there
 SPECIALISTS = ("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning")

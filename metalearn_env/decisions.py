@@ -92,9 +92,11 @@ class Averaged:
         self._count, self._t = np.zeros((2, n), np.int64)
 
     def begin(self, fresh: Learners, rows: Rows) -> None:
-        """Take up the new episodes of ``rows``, at the start of which ``fresh`` stands: a first decision."""
-        self._totals[:, rows] = 0.0
-        self._count[rows], self._t[rows] = 0, fresh.t
+        """Take up the new episodes of ``rows``, at the start of which ``fresh`` stands: a first decision.
+
+        Those before ended at a decision, and have left nothing.
+        """
+        self._t[rows] = fresh.t
 
     def passed(self, learners: Learners) -> None:
         """Take in an inner step, of those that have made one."""

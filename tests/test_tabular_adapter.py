@@ -99,6 +99,16 @@ def test_a_step_size_is_held_for_a_sweep() -> None:
     assert alpha.t == 12
 
 
+def test_the_first_interval_holds_what_the_first_sweep_took_whatever_is_seen() -> None:
+    """A policy that sees means is told of every sweep, and does with it what one that does not look does."""
+    taken = []
+    for averaged in (False, True):
+        alpha = LearnedAlpha(3, 2, tame(interval=3, averaged=averaged), horizon=99, discount=0.9, most=math.inf)
+        taken.append([alpha(1.0, t % 3, t % 2) for t in range(3 * 6 - 1)])
+    assert taken[0] == taken[1]
+    assert len(set(taken[0])) == 1
+
+
 def test_an_interval_is_of_sweeps() -> None:
     """The policy is shown what the last of them has met, beside what that before the last decision had."""
     options: dict[str, Any] = {"horizon": 32, "discount": 0.9, "sweep": 2, "most": math.inf}
@@ -175,7 +185,9 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
     assert learner.alpha.t == steps
 
 
-@pytest.mark.parametrize(("sweep", "interval", "averaged"), [(1, 1, False), (3, 1, False), (1, 3, False), (1, 3, True)])
+@pytest.mark.parametrize(
+    ("sweep", "interval", "averaged"), [(1, 1, False), (3, 1, False), (1, 3, False), (1, 3, True), (2, 3, True)]
+)
 def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int, averaged: bool) -> None:
     def made() -> LearnedAlpha:
         return LearnedAlpha(5, 2, tame(0.1, interval, averaged), horizon=9, discount=0.9, sweep=sweep, most=1.0)
