@@ -134,10 +134,7 @@ class LearnedAlpha:
                 begun.observe(0.5 * squared, squared, 0.0, self._alpha) if begun.looks else begun.hold()
                 return
             alignment, self._taken = 0.0, self._alpha
-        decides = self._stepper.decides
-        chosen = self._stepper.observe(0.5 * squared, squared, alignment, self._taken)
-        if decides:
-            self._take(chosen)
+        self._take(self._stepper.observe(0.5 * squared, squared, alignment, self._taken))
 
     def _begun(self, updates: int) -> Stepper:
         """Return the stepper of a run of so many updates."""
