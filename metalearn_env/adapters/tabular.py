@@ -131,7 +131,10 @@ class LearnedAlpha:
             if not squared:
                 return self._take(chosen)
             if not begun.decides:
-                begun.observe(0.5 * squared, squared, 0.0, self._alpha) if begun.looks else begun.hold()
+                if begun.looks:
+                    begun.observe(0.5 * squared, squared, 0.0, self._alpha)
+                else:
+                    begun.hold()
                 return
             alignment, self._taken = 0.0, self._alpha
         self._take(self._stepper.observe(0.5 * squared, squared, alignment, self._taken))
