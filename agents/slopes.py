@@ -12,14 +12,14 @@ gradient is of no use, along runs that are long or noisy, and costs as much as a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from agents.inner_loops import inner_loop
-from metalearn_env.decisions import seen_at_decisions
-from metalearn_env.driving import Driver
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine, Rows, scaled_columns
 from metalearn_env.family import TINY, Array
 from metalearn_env.policy import Policy
@@ -40,26 +40,19 @@ class Recorded(NamedTuple):
 
 def recorded(policy: Policy, engine: Engine) -> Recorded:
     """Run n episodes of one horizon from their start to their end; the engine is left there."""
-    n, horizon = len(engine.t), int(engine.horizon[0])
-    driver = Driver(policy, policy.header, n)
-    driver.begin(engine.family.kind, engine.family.descriptor(engine.task), engine)
-    told = seen_at_decisions(n, engine.theta.shape[1], policy.interval, policy.options["averaged"])
-    told.begin(engine, np.arange(n))
-    decisions, seen, steps, iterates = policy.decisions(horizon), [], np.zeros((horizon, n)), [engine.theta.copy()]
-    for t in range(horizon):
-        if driver.looks:
-            seen.append(driver.observer.observation())
-            step = driver.step_size(engine)
-        else:
-            step = driver.hold()
+    n, horizon, seen = len(engine.t), int(engine.horizon[0]), []
+    steps, iterates = np.zeros((horizon, n)), [engine.theta.copy()]
+
+    def act(observations: NDArray[Any]) -> NDArray[Any]:
+        seen.append(observations)
+        return policy(observations)
+
+    for t, step in zip(range(horizon), driven(act, policy.header, engine), strict=False):
         going = ~engine.ended
         steps[t, going] = step[going]
         engine.advance_only(going, step)
-        told.passed(engine)
-        if driver.looks:
-            driver.update(told.seen(engine))
         iterates.append(engine.theta.copy())
-    return Recorded(np.stack(seen), decisions, steps, iterates, log_gap(engine))
+    return Recorded(np.stack(seen), policy.decisions(horizon), steps, iterates, log_gap(engine))
 
 
 def slopes(engine: Engine, run: Recorded) -> Array:

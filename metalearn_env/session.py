@@ -27,8 +27,10 @@ from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
-OF_DECISIONS = ("action", "strategy", "interval", "opening", "averaged")
-SESSION_OPTIONS = ("horizon", "history", *OF_DECISIONS, "reward", "first_step_decades")
+SESSION_OPTIONS = (
+    *("horizon", "history", "action", "strategy", "interval", "opening", "averaged"),
+    *("reward", "first_step_decades"),
+)
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
 

@@ -105,7 +105,18 @@ def test_a_mean_observation_is_that_of_what_is_seen_at_decisions(task_set: TaskS
 
     recorded(task_set.family, task_set.task, 12, lambda engine: driven(act, policy.header, engine))
     assert len(seen) == len(policy.decisions(12))
-    assert mean_observation(policy, task_set) == pytest.approx(np.concatenate(seen).mean(axis=0), abs=1e-5)
+    found = mean_observation(policy, task_set)
+    assert found == pytest.approx(np.concatenate(seen).mean(axis=0), abs=1e-5)
+    assert found[feature_names(0).index("progress")] == pytest.approx(policy.decisions(12).mean() / 12, abs=1e-6)
+
+
+def test_a_mean_observation_leaves_out_what_is_seen_after_a_divergence(task_set: TaskSet) -> None:
+    policy = perceptron({}, 0.4)
+    steps = policy_run(policy, task_set).step_size
+    assert np.isnan(steps).any()
+    progress = np.concatenate([np.full(np.isfinite(of_all).sum(), t / 12) for t, of_all in enumerate(steps)])
+    found = mean_observation(policy, task_set)[feature_names(0).index("progress")]
+    assert found == pytest.approx(progress.mean(), abs=1e-6)
 
 
 def test_shuffled_actions_are_the_same_on_each_task_in_another_order(task_set: TaskSet) -> None:

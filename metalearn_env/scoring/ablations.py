@@ -23,15 +23,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import repeat
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metalearn_env.actions import RANGE
-from metalearn_env.decisions import seen_at_decisions
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.identity import described
-from metalearn_env.observations import Observer, columns
+from metalearn_env.observations import columns
 from metalearn_env.policy import Policy
 from metalearn_env.rules import Rule
 from metalearn_env.scoring.runs import Run, rollout
@@ -137,23 +139,16 @@ def masked(policy: Policy, task_set: TaskSet, hidden: Sequence[int]) -> Policy:
 
 
 def mean_observation(policy: Policy, task_set: TaskSet) -> Array:
-    """Return the mean of what a policy observes at any time on any task, (width,)."""
-    n, family = task_set.tasks, task_set.family
-    observer, total, count = Observer(n, policy.header["history"]), np.zeros(0), 0
-    decisions = seen_at_decisions(n, family.num_parameters, policy.interval, policy.options["averaged"])
-    due = policy.decisions(task_set.horizon)
-    for t, engine in enumerate(rollout(family, task_set.task, task_set.horizon, policy.step_sizes)):
-        if t == 0:
-            observer.begin(engine, np.arange(n))
-            decisions.begin(engine, np.arange(n))
-            total = np.zeros(observer.observation().shape[1])
-        else:
-            decisions.passed(engine)
-        if t not in due:
-            continue
-        if t:
-            observer.update(decisions.seen(engine))
-        seen = observer.observation()[~engine.ended]
-        total += seen.sum(axis=0, dtype=np.float64)
-        count += len(seen)
-    return total / count
+    """Return the mean of what a policy observes at its decisions on all tasks, (width,)."""
+    seen: list[NDArray[Any]] = []
+
+    def steps(engine: Engine) -> Iterator[Array]:
+        def act(observations: NDArray[Any]) -> NDArray[Any]:
+            seen.append(observations[~engine.ended])
+            return policy(observations)
+
+        return driven(act, policy.header, engine)
+
+    for _ in rollout(task_set.family, task_set.task, task_set.horizon, steps):
+        pass
+    return np.asarray(np.concatenate(seen).mean(axis=0, dtype=np.float64))
