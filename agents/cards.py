@@ -85,7 +85,7 @@ def _options(options: Mapping[str, Any]) -> str:
 def _interface(policy: Policy) -> Iterator[str]:
     header = policy.header
     features = header["feature_names"]
-    for group, place in groups(header["history"]).items():
+    for group, place in groups(header["history"], policy.options["ritz"]).items():
         names = dict.fromkeys(feature.partition("[")[0] for feature in features[place])
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]

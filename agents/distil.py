@@ -7,6 +7,10 @@ Every teacher is a policy file, which tells the environment that it was trained 
 policy distillation (Rusu et al. 2015) on the states that the student itself leads to (DAgger, Ross et al. 2011); in the
 first half of the rounds the teachers lead part of the time. What is kept is the student of the best score on validation
 tasks, the mean over the teachers' environments.
+
+A student may have other actions than a teacher, and see more: of relative and absolute actions it takes the step size,
+which discrete ones come next to; what a teacher does not see, it is not shown. A teacher that decides at every step can
+teach a student that decides now and then, at the student's decisions.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -35,8 +39,9 @@ from agents.ship import task_options
 from agents.slopes import recorded
 from agents.studies import starts
 from agents.training import POLICY, SCORES, mean_score, write_run
-from metalearn_env.actions import ABSOLUTE_DECADES, RELATIVE_DECADES
-from metalearn_env.commandline import run
+from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
+from metalearn_env.commandline import key_value, run
+from metalearn_env.driving import Act, action_map, averaged
 from metalearn_env.engine import Engine
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
@@ -49,6 +54,8 @@ from metalearn_env.session import HORIZON
 from metalearn_env.splits import task_generator
 
 Floats = NDArray[np.float32]
+#: options that a student may be given, and what they are if it is not
+OF_STUDENTS = {"action": "relative", "interval": 1, "opening": 0, "averaged": False, "ritz": 0}
 LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
 OF_TRAINING = ("rounds", "tasks", "updates", "batch", "memory", "width", "learning_rate")
 
@@ -63,6 +70,8 @@ class Args:
     """folder of the run"""
     env: str = "MetaLearn/Mixture-v0"
     """id of the environment that the policy is for"""
+    env_kwargs: tuple[str, ...] = ()
+    """of its options, as key:value: action (relative or discrete), interval, opening, averaged, ritz"""
     rounds: int = 300
     """in each of which tasks of every teacher are played"""
     tasks: int = 32
@@ -121,13 +130,19 @@ class Teacher:
         horizons = as_range("horizon", asked, minimum=1, integer=True)
         return starts(self._families, horizons, max(1, tasks // len(self._families)), rng)
 
-    def relative(self, observations: Floats) -> Floats:
-        """Return what it would do, (m,), as relative actions, for observations (m, columns)."""
-        action = self.policy(observations)[:, 0]
-        if self.policy.header["action"] == "absolute":
-            level = observations[:, self.policy.header["feature_names"].index("log10_step")]
-            action = (ABSOLUTE_DECADES * action - level) / RELATIVE_DECADES
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+    def lesson(self, observations: Floats, action: str) -> NDArray[Any]:
+        """Return what it would do, (m,), as actions of a kind, for observations (m, columns): it sees the first."""
+        header = self.policy.header
+        done = self.policy(observations[:, : len(header["feature_names"])])
+        if header["action"] == "discrete":
+            return done
+        decades = RELATIVE_DECADES * done[:, 0]
+        if header["action"] == "absolute":
+            level = observations[:, header["feature_names"].index("log10_step")]
+            decades = ABSOLUTE_DECADES * done[:, 0] - level
+        if action == "discrete":
+            return np.abs(decades[:, None] - np.log10(FACTORS)).argmin(axis=1)
+        return np.clip(decades / RELATIVE_DECADES, -1.0, 1.0).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -135,13 +150,14 @@ class Decisions:
     """What was seen, and what the teacher would have done."""
 
     observations: Floats  # (m, columns)
-    actions: Floats  # (m,)
+    actions: NDArray[Any]  # (m,)
 
 
-def new_student(history: int, width: int, seed: int) -> nn.Sequential:
-    """Return a perceptron of two hidden layers of tanh units, from flat observations to a relative action."""
+def new_student(header: Mapping[str, Any], width: int, seed: int) -> nn.Sequential:
+    """Return a perceptron of two hidden layers of tanh units, from flat observations to an action, or to logits."""
     torch.manual_seed(seed)
-    sizes = (len(feature_names(history)), width, width, 1)
+    choices = action_map(header, 1).choices
+    sizes = (len(header["feature_names"]), width, width, choices[0] if choices else 1)
     first, second, last = (nn.Linear(into, out) for into, out in pairwise(sizes))
     return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
 
@@ -155,9 +171,9 @@ def policy_of(student: nn.Sequential, header: dict[str, Any]) -> Policy:
 class Lessons:
     """The decisions of the last rounds, for each teacher, and the range of all that was ever seen."""
 
-    def __init__(self, teachers: Sequence[Teacher], args: Args) -> None:
+    def __init__(self, teachers: Sequence[Teacher], args: Args, header: Mapping[str, Any]) -> None:
         rng = task_generator(args.seed, "train")
-        self._teachers, self._rng = teachers, np.random.default_rng(args.seed)
+        self._teachers, self._rng, self._header = teachers, np.random.default_rng(args.seed), header
         self._batches = [teacher.batches(args.tasks, rng) for teacher in teachers]
         self._kept: list[deque[Decisions]] = [deque(maxlen=args.memory) for _ in teachers]
         self.observed: NDArray[np.float32] | None = None
@@ -165,8 +181,8 @@ class Lessons:
     def play(self, student: Policy, led: float) -> None:
         """Play a round, in which the teacher leads with probability ``led``."""
         for teacher, batches, kept in zip(self._teachers, self._batches, self._kept, strict=True):
-            leader = teacher.policy if self._rng.random() < led else student
-            kept.append(self._decisions(leader, teacher, next(batches)))
+            teaches = partial(self._lesson, teacher)
+            kept.append(self._decisions(teaches if self._rng.random() < led else student, teaches, next(batches)))
 
     def drawn(self, n: int) -> tuple[Tensor, Tensor]:
         """Return n decisions of each teacher: observations and actions."""
@@ -174,17 +190,22 @@ class Lessons:
         observations, actions = (np.concatenate(part) for part in zip(*parts, strict=True))
         return torch.from_numpy(observations), torch.from_numpy(actions)
 
-    def _of(self, decisions: Decisions, n: int) -> tuple[Floats, Floats]:
+    def _lesson(self, teacher: Teacher, observations: NDArray[Any]) -> NDArray[Any]:
+        """Return the student's actions that a teacher would take: (m,) of choices, else (m, 1)."""
+        action = teacher.lesson(observations, self._header["action"])
+        return action if action.dtype.kind == "i" else action[:, None]
+
+    def _of(self, decisions: Decisions, n: int) -> tuple[Floats, NDArray[Any]]:
         rows = self._rng.integers(len(decisions.actions), size=n)
         return decisions.observations[rows], decisions.actions[rows]
 
-    def _decisions(self, leader: Policy, teacher: Teacher, batch: Sequence[Engine]) -> Decisions:
-        runs = [recorded(leader, engine) for engine in batch]
+    def _decisions(self, leader: Act, teaches: Act, batch: Sequence[Engine]) -> Decisions:
+        runs = [recorded(leader, self._header, engine) for engine in batch]
         seen = np.concatenate([run.observations[run.step_size[run.decisions] > 0.0] for run in runs]).astype(np.float32)
         ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
         before = ends if self.observed is None else self.observed
         self.observed = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
-        return Decisions(seen, teacher.relative(seen))
+        return Decisions(seen, teaches(seen).reshape(len(seen)))
 
 
 def main(args: Args) -> None:
@@ -196,12 +217,13 @@ def main(args: Args) -> None:
     """
     for name in ("rounds", "tasks", "updates", "batch", "memory", "width", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
-    teachers = checked(args.teachers)
+    asked = interface(args)
+    teachers = checked(args.teachers, asked)
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
     record["out"] = str(args.out)
     write_run(args.out, record)
-    says, best = header(record, teachers), -np.inf
+    says, best = {**header(record, teachers, asked), **asked}, -np.inf
     for step, student in trained(args, teachers, says):
         score = mean_score(validation(teachers, args.validation_tasks), partial(run_policy, student))
         with (args.out / SCORES).open("a", newline="") as file:
@@ -213,29 +235,50 @@ def main(args: Args) -> None:
     print(f"best score on validation tasks: {best:.3f}\npolicy: {args.out / POLICY}")
 
 
-def checked(names: Sequence[str]) -> list[Teacher]:
-    """Return the teachers.
+def interface(args: Args) -> dict[str, Any]:
+    """Return what a student is asked to observe, and what its actions are to mean; its history is that of its teachers.
 
     Raises:
-        ValueError: none, or one whose actions are no dynamic multiples, that has another history than the first, or
-            that does not decide at every step.
+        ValueError: another option, or a value that cannot be honoured.
+    """
+    asked = dict(key_value(text) for text in args.env_kwargs)
+    if unknown := ", ".join(sorted(set(asked) - set(OF_STUDENTS))):
+        raise ValueError(f"a student has the options {', '.join(OF_STUDENTS)}, not {unknown}")
+    found = {"strategy": "dynamic", **OF_STUDENTS, **asked}
+    if found["action"] not in ("relative", "discrete"):
+        raise ValueError(f"a student has relative or discrete actions, not {found['action']!r}")
+    return {**found, "ritz": action_map(found, 1).ritz, "averaged": averaged(found)}
+
+
+def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
+    """Return the teachers of a student.
+
+    Raises:
+        ValueError: none, or one whose actions the student cannot take, that has another history than the first, that
+            decides neither at every step nor as the student does, or that sees what the student does not.
         FileNotFoundError: there is no such file.
     """
     if not names:
         raise ValueError("name at least one policy file")
     teachers = [Teacher.named(name) for name in names]
     history = teachers[0].policy.header["history"]
-    wanted = {"strategy": ("dynamic",), "action": ("relative", "absolute"), "history": (history,), "interval": (1,)}
+    rarely = {name: student[name] for name in ("interval", "opening", "averaged")}
+    wanted = {"strategy": ("dynamic",), "history": (history,), "ritz": (0, student["ritz"])}
+    wanted["action"] = ("relative", "absolute", *(("discrete",) if student["action"] == "discrete" else ()))
     for name, teacher in zip(names, teachers, strict=True):
-        for option, known in wanted.items():
-            if (found := teacher.policy.header.get(option, known[0])) not in known:
-                raise ValueError(f"{name}: a teacher has {option} {' or '.join(map(str, known))}, not {found!r}")
+        own = teacher.policy.options
+        often = {} if own["interval"] == 1 else {option: (value,) for option, value in rarely.items()}
+        for option, known in {**wanted, **often}.items():
+            if own[option] not in known:
+                raise ValueError(
+                    f"{name}: a teacher has {option} {' or '.join(map(str, dict.fromkeys(known)))}, not {own[option]!r}"
+                )
     return teachers
 
 
 def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> Iterator[tuple[int, Policy]]:
     """Yield the round and the student whenever it is to be scored."""
-    student, lessons = new_student(says["history"], args.width, args.seed), Lessons(teachers, args)
+    student, lessons = new_student(says, args.width, args.seed), Lessons(teachers, args, says)
     optimizer = torch.optim.Adam(student.parameters(), args.learning_rate)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.rounds * args.updates)
     for step in progress(range(1, args.rounds + 1), "learning from teachers", show=True):
@@ -243,7 +286,7 @@ def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> It
         for _ in range(args.updates):
             observations, actions = lessons.drawn(args.batch)
             optimizer.zero_grad()
-            (student(observations)[:, 0] - actions).square().mean().backward()
+            wrong(student(observations), actions).backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), LARGEST_GRADIENT)
             optimizer.step()
             rate.step()
@@ -252,21 +295,26 @@ def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> It
             yield step, policy_of(student, {**says, "observed": lessons.observed.tolist()})
 
 
+def wrong(outputs: Tensor, actions: Tensor) -> Tensor:
+    """Return how far a student is from what it was taught: a mean square, or of choices the cross entropy."""
+    if actions.dtype == torch.int64:
+        return nn.functional.cross_entropy(outputs, actions)
+    return (outputs[:, 0] - actions).square().mean()
+
+
 def validation(teachers: Sequence[Teacher], tasks: int) -> list[TaskSet]:
     """Return validation tasks of all teachers' environments."""
     return [task_set for teacher in teachers for task_set in teacher.sets("validation", tasks)]
 
 
-def header(record: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:
+def header(record: dict[str, Any], teachers: Sequence[Teacher], student: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the policy file says of itself."""
     first = teachers[0].policy.header
     return {
         "env": record["env"],
-        "env_kwargs": {},
-        "action": "relative",
-        "strategy": "dynamic",
+        "env_kwargs": dict(key_value(text) for text in record["env_kwargs"]),
         "history": first["history"],
-        "feature_names": list(first["feature_names"]),
+        "feature_names": list(feature_names(first["history"], student["ritz"])),
         "algorithm": "policy distillation",
         "hyperparameters": {name: record[name] for name in OF_TRAINING},
         "seed": record["seed"],

@@ -63,8 +63,8 @@ def begin_from(model: BaseAlgorithm, policy: Policy) -> None:
     env = model.get_env()
     assert env is not None
     session = env.get_attr("session")[0]
-    own = {"action": session.actions.action, "strategy": session.actions.strategy, "history": session.history}
-    policy.check_options(own)
+    own = {"action": session.actions.action, "strategy": session.actions.strategy}
+    policy.check_options({**own, "history": session.history, "ritz": session.ritz})
     modules = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
     layers, activation, _ = _perceptron(modules)
     theirs = [weight.shape for weight, _ in policy.layers], policy.header.get("activation", "tanh")

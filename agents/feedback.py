@@ -107,7 +107,8 @@ class FeedbackMap(torch.nn.Module):
         Returns:
             The values.
         """
-        run = recorded(self.policy(self.interface()), start)
+        policy = self.policy(self.interface())
+        run = recorded(policy, policy.header, start)
         value, slope = worth(run.log_gap)
         found = shortened(slopes(start, run)) * slope / len(slope)
         found = np.add.reduceat(found, run.decisions, axis=0)  # what is decided on is held

@@ -12,6 +12,7 @@ gradient is of no use, along runs that are long or noisy, and costs as much as a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,17 +20,16 @@ import torch
 from numpy.typing import NDArray
 
 from agents.inner_loops import inner_loop
-from metalearn_env.driving import driven
+from metalearn_env.driving import Act, action_map, driven
 from metalearn_env.engine import Engine, Rows, scaled_columns
 from metalearn_env.family import TINY, Array
-from metalearn_env.policy import Policy
 from metalearn_env.rewards import log_gap
 
 MOST_SLOPE = 3.0  # times the median of the tasks: the slopes of a task that are longer, all together, are shortened
 
 
 class Recorded(NamedTuple):
-    """The episodes of n tasks under a policy."""
+    """The episodes of n tasks under an agent."""
 
     observations: Array  # (D, n, columns), at each decision
     decisions: Rows  # (D,) the inner steps before it
@@ -38,21 +38,26 @@ class Recorded(NamedTuple):
     log_gap: Array  # (n,) at the end
 
 
-def recorded(policy: Policy, engine: Engine) -> Recorded:
-    """Run n episodes of one horizon from their start to their end; the engine is left there."""
+def recorded(act: Act, header: Mapping[str, Any], engine: Engine) -> Recorded:
+    """Run n episodes of one horizon from their start to their end; the engine is left there.
+
+    Args:
+        act, header: see `metalearn_env.driving.Driver`.
+        engine: n episodes at their start.
+    """
     n, horizon, seen = len(engine.t), int(engine.horizon[0]), []
     steps, iterates = np.zeros((horizon, n)), [engine.theta.copy()]
 
-    def act(observations: NDArray[Any]) -> NDArray[Any]:
+    def watched(observations: NDArray[Any]) -> NDArray[Any]:
         seen.append(observations)
-        return policy(observations)
+        return act(observations)
 
-    for t, step in zip(range(horizon), driven(act, policy.header, engine), strict=False):
+    for t, step in zip(range(horizon), driven(watched, header, engine), strict=False):
         going = ~engine.ended
         steps[t, going] = step[going]
         engine.advance_only(going, step)
         iterates.append(engine.theta.copy())
-    return Recorded(np.stack(seen), policy.decisions(horizon), steps, iterates, log_gap(engine))
+    return Recorded(np.stack(seen), action_map(header, 1).decisions(horizon), steps, iterates, log_gap(engine))
 
 
 def slopes(engine: Engine, run: Recorded) -> Array:

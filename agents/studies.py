@@ -132,7 +132,7 @@ class Study:
             raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
             trainable(args.init, self.interface)
-        fixed: dict[str, Any] = {"action": self.action, "strategy": args.strategy}
+        fixed: dict[str, Any] = {"action": self.action, "strategy": args.strategy, "ritz": 0}
         if args.through == "all" or args.tables:
             fixed["interval"] = 1
         for name, value in fixed.items():

@@ -104,9 +104,9 @@ def blindfold(model: BaseAlgorithm, hidden: Sequence[str]) -> None:
             "hidden and privileged are for algorithms with a perceptron for actor and critic: ppo, a2c, trpo"
         )
     assert env is not None
-    history = env.get_attr("session")[0].history
-    unseen = [column for name in hidden for column in columns(history, name)]
-    beyond = range(len(feature_names(history)), policy.observation_space.shape[0])  # type: ignore[index]
+    session = env.get_attr("session")[0]
+    unseen = [column for name in hidden for column in columns(session.history, name, session.ritz)]
+    beyond = range(len(feature_names(session.history, session.ritz)), policy.observation_space.shape[0])  # type: ignore[index]
     parts = policy.mlp_extractor
     _blind(next(iter([*parts.policy_net, policy.action_net])), [*unseen, *beyond])
     _blind(next(iter([*parts.value_net, policy.value_net])), unseen)

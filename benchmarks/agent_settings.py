@@ -150,6 +150,7 @@ def _minibatches() -> str:
 
 
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
+RITZ = ("action:discrete", "ritz:20")
 
 
 def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
@@ -180,7 +181,8 @@ def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...
 
 
 TEACHERS = (
-    *("gaussian", "log-uniform", "linear-uniform", "minibatch-each-step", "clustering", "q-learning"),
+    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain"),
+    *("minibatch-each-step", "clustering", "q-learning"),
     *("linear-regression", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),  # who counts twice
 )
 
@@ -192,6 +194,14 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:gaussian", "dimension:64", "horizon:20"),
             Bar(0.75, 0.85, OPEN_LOOP),
+            agent_kwargs=RITZ,
+            hyperparams=_rows(1024, 20, 8192),
+            steps=2_000_000,
+        ),
+        Setting(
+            "gaussian-plain",  # whose agents see no Ritz values, and can teach one that sees none
+            REGRESSION,
+            ("spectrum:gaussian", "dimension:64", "horizon:20"),
             hyperparams=_rows(1024, 20, 2048),
             steps=5_000_000,
         ),
@@ -200,6 +210,14 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:log-uniform", *WIDE),
             Bar(0.40, 0.50, "dai-yuan"),
+            agent_kwargs=RITZ,
+            hyperparams=_rows(1024, 40, 8192),
+            steps=2_000_000,
+        ),
+        Setting(
+            "log-uniform-plain",
+            REGRESSION,
+            ("spectrum:log-uniform", *WIDE),
             hyperparams=_rows(1024, 40, 8192),
             steps=20_000_000,
         ),
@@ -208,6 +226,14 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:linear-uniform", *WIDE),
             Bar(0.50, 0.60, "dai-yuan"),
+            agent_kwargs=RITZ,
+            hyperparams=_rows(1024, 40, 8192),
+            steps=2_000_000,
+        ),
+        Setting(
+            "linear-uniform-plain",
+            REGRESSION,
+            ("spectrum:linear-uniform", *WIDE),
             hyperparams=_rows(1024, 40, 8192),
             steps=20_000_000,
         ),
@@ -253,6 +279,9 @@ SETTINGS: dict[str, Setting] = {
             ("spectrum:log-uniform", "conditioning:1", "dimension:10", "batch_size:4", "noise:0.1", "horizon:50"),
         ),
         Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
+        Setting(
+            "linear-regression-ritz", REGRESSION, agent_kwargs=RITZ, hyperparams=_rows(1024, 50, 8192), steps=2_000_000
+        ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
             "clustering-averaged",

@@ -55,6 +55,7 @@ def quadratic_rows(*earlier: float) -> dict[str, Any]:
     return {
         "tuned c/L": (best_of(multiples_of_inverse_l(np.linspace(0.8, 2.4, 33))), 0.0),
         **rows,
+        "limited-memory": (one("limited-memory"), None),
         "abb-min with a memory of 5": (one(partial(abb_min, memory=5)), earlier[4]),
         "dai-yuan, the first Y taken twice": (one(dai_yuan_held), earlier[5]),
         **{name: (one(name), None) for name in ("relaxed-line-search", "bb2", "adaptive-gd", "armijo", "silver")},

@@ -6,6 +6,7 @@ action      the agent gives              step size
 relative    a in [-1, 1]                 last step * 100^a
 absolute    a in [-1, 1]                 unit * 1000^a
 discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.414, 2)[i]
+            i in 7..10, with ``ritz``    the inverse of a Ritz value, see `metalearn_env.krylov`
 ==========  ===========================  ==============================================
 
 Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
@@ -44,6 +45,7 @@ RELATIVE_DECADES = 2.0  # good step sizes alternate between long and short ones 
 ABSOLUTE_DECADES = 3.0
 FACTORS = (0.5, 0.707, 0.9, 1.0, 1.1, 1.414, 2.0)
 SPREADS = (0.0, 0.5, 1.0, 2.0)  # decades between the shortest and the longest step there can be
+RITZ = 4  # Ritz values to choose from, see `metalearn_env.krylov`
 RANGE = 1e6
 
 _STATE = ("center", "low", "high", "width")
@@ -63,6 +65,7 @@ class ActionMap:
             of all steps of the episode).
         interval: inner steps that a dynamic step size is held for.
         opening: inner steps at the start of an episode that are each decided on, if others are not.
+        ritz: inner steps that Ritz values are of, which discrete actions may then choose; 0: none.
 
     Attributes:
         choices: for discrete actions, the number of choices of each component; else None.
@@ -70,12 +73,18 @@ class ActionMap:
         decides_once: whether an action is of a whole episode.
 
     Raises:
-        ValueError: another action or strategy; an interval that is none, or of what is decided once; an opening that is
-            none, or where the interval is 1.
+        ValueError: another action or strategy; an interval, an opening or a number of inner steps that is none, or of
+            what is decided once; an opening where the interval is 1.
     """
 
     def __init__(
-        self, n: int, action: str = "relative", strategy: str = "dynamic", interval: int = 1, opening: int = 0
+        self,
+        n: int,
+        action: str = "relative",
+        strategy: str = "dynamic",
+        interval: int = 1,
+        opening: int = 0,
+        ritz: int = 0,
     ) -> None:
         for name, value, known in (("action", action, Action), ("strategy", strategy, Strategy)):
             if value not in get_args(known):
@@ -88,9 +97,13 @@ class ActionMap:
         self.opening = as_integer("opening", opening, minimum=0)
         if self.decides_once and self.opening:
             raise ValueError(f"{strategy} steps are decided once, for the whole episode: opening is 0, not {opening}")
+        self.ritz = as_integer("ritz", ritz, minimum=0)
+        if self.decides_once and self.ritz:
+            raise ValueError(f"{strategy} steps are decided once, and see no Ritz values: ritz is 0, not {ritz}")
         if self.opening and self.interval == 1:
             raise ValueError(f"with an interval of 1 every step is decided on: opening is 0, not {opening}")
-        self.choices = (len(FACTORS), len(SPREADS))[: self.size] if action == "discrete" else None
+        self._factors = (*FACTORS, *RITZ * (1.0,)) if ritz else FACTORS
+        self.choices = (len(self._factors), len(SPREADS))[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
         self._width = np.zeros(n)  # w of the arcsine law
 
@@ -142,15 +155,24 @@ class ActionMap:
             raise ValueError(f"a discrete action is at least 0 and below {self.choices}, not {tuple(bad.tolist())}")
         return array
 
-    def step_size(self, actions: NDArray[Any], engine: Learners) -> Array:
-        """Return the step sizes, (n,), of parsed actions; with the strategy "random", the mean of those to be drawn."""
+    def step_size(self, actions: NDArray[Any], engine: Learners, ritz: Array | None = None) -> Array:
+        """Return the step sizes, (n,), of parsed actions; with the strategy "random", the mean of those to be drawn.
+
+        Args:
+            actions: parsed, (n, size).
+            engine: the learners that are to move.
+            ritz: the inverse Ritz values that discrete actions may choose, (n, RITZ), if they may.
+        """
         location = actions[:, 0]
         if self.action == "relative":
             step = self._center * np.exp(_RELATIVE_LOG * location)
         elif self.action == "absolute":
             step = engine.unit * np.exp(_ABSOLUTE_LOG * location)
         else:
-            step = self._center * np.take(FACTORS, location)
+            step = self._center * np.take(self._factors, location)
+            if ritz is not None:
+                chosen = location >= len(FACTORS)
+                step[chosen] = ritz[chosen, location[chosen] - len(FACTORS)]
         self._center = step = np.minimum(np.maximum(step, self._low), self._high)
         if self.strategy == "random":
             spread = np.take(SPREADS, actions[:, 1]) if self.choices else 0.5 * SPREADS[-1] * (1.0 + actions[:, 1])

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.actions import ActionMap
+from metalearn_env.actions import RITZ, ActionMap
 from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
+from metalearn_env.krylov import Krylov
 from metalearn_env.observations import Observer, feature_names
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]  # flat observations of n tasks -> actions
@@ -22,8 +23,8 @@ class Driver:
 
     Args:
         act: what gives the actions.
-        header: ``history``, ``action``, ``strategy``, ``interval``, ``opening`` and ``feature_names``, as of a
-            `metalearn_env.policy.Policy`.
+        header: ``history``, ``action``, ``strategy``, ``interval``, ``opening``, ``ritz`` and ``feature_names``, as of
+            a `metalearn_env.policy.Policy`.
         n: episodes.
 
     Raises:
@@ -31,28 +32,36 @@ class Driver:
     """
 
     def __init__(self, act: Act, header: Mapping[str, Any], n: int) -> None:
-        check_features(header["feature_names"], feature_names(header["history"]))
-        self.actions, self.observer = action_map(header, n), Observer(n, header["history"])
+        self.actions = action_map(header, n)
+        check_features(header["feature_names"], feature_names(header["history"], self.actions.ritz))
+        self.observer = Observer(n, header["history"], self.actions.ritz)
         self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what was decided on: step sizes, or their means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
+        self._ritz: Array | None = None  # the inverse Ritz values that actions may choose from
         self._t = 0  # inner steps since the episodes began; of some of them, which may have ended before
 
     def begin(self, kind: str, descriptor: Array, fresh: Learners) -> None:
         """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k)."""
         self.actions.begin(fresh, self._rows)
         self.observer.begin_as(kind, descriptor, fresh, self._rows)
-        self._held, self._left, self._t = None, 0, 0
+        self._held, self._left, self._t, self._ritz = None, 0, 0, self._first(fresh)
 
     @property
     def looks(self) -> bool:
         """Whether the next step depends on what learners show: `update`, and then `step_size`; if not, `hold`."""
         return not self._left
 
-    def update(self, learners: Learners) -> None:
-        """Take in what learners show at a decision: what the inner steps since the one before have changed."""
-        self.observer.update(learners)
+    def update(self, learners: Learners, krylov: Krylov | None = None) -> None:
+        """Take in what learners show at a decision: what the inner steps since the one before have changed.
+
+        Args:
+            learners: what they show.
+            krylov: what Ritz values tell, for an agent that sees them.
+        """
+        self.observer.update(learners, None if krylov is None else krylov.features())
+        self._ritz = None if krylov is None else krylov.steps
 
     def step_size(self, learners: Learners) -> Array:
         """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""
@@ -72,9 +81,12 @@ class Driver:
         """Hold what was chosen for an interval once more."""
         self._left, self._t = self.actions.interval - 1, self._t + 1
 
+    def _first(self, fresh: Learners) -> Array | None:
+        return np.repeat(fresh.step_size[:, None], RITZ, axis=1) if self.actions.ritz else None
+
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
-        return self.actions.step_size(actions, learners).copy()
+        return self.actions.step_size(actions, learners, self._ritz).copy()
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
@@ -114,14 +126,20 @@ def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Arra
     driver = Driver(act, header, n)
     driver.begin(family.kind, family.descriptor(engine.task), engine)
     decisions = seen_at_decisions(n, family.num_parameters, driver.actions.interval, averaged(header))
-    decisions.begin(engine, np.arange(n))
+    last = driver.actions.ritz
+    krylov = Krylov(n, family.num_parameters, last) if last else None
+    watching = (decisions,) if krylov is None else (decisions, krylov)
+    for watcher in watching:
+        watcher.begin(engine, np.arange(n))
     while True:
         yield driver.step_size(engine)
-        decisions.passed(engine)
+        for watcher in watching:
+            watcher.passed(engine)
         while not driver.looks:
             yield driver.hold()
-            decisions.passed(engine)
-        driver.update(decisions.seen(engine))
+            for watcher in watching:
+                watcher.passed(engine)
+        driver.update(decisions.seen(engine), krylov)
 
 
 def action_map(header: Mapping[str, Any], n: int) -> ActionMap:
@@ -134,12 +152,13 @@ def action_map(header: Mapping[str, Any], n: int) -> ActionMap:
 
 
 def meaning(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header says that actions mean: ``action``, ``strategy``, ``interval`` and ``opening``."""
+    """Return what a header says that actions mean: ``action``, ``strategy``, ``interval``, ``opening`` and ``ritz``."""
     return {
         "action": header["action"],
         "strategy": header["strategy"],
         "interval": header.get("interval", 1),
         "opening": header.get("opening", 0),
+        "ritz": header.get("ritz", 0),
     }
 
 

@@ -36,6 +36,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
     | `"relative"` (default) | `Box(-1, 1, (1,), float32)` | the last one times `100**a` |
     | `"absolute"` | `Box(-1, 1, (1,), float32)` | the task's unit times `1000**a` |
     | `"discrete"` | `Discrete(7)` | the last one times .5, .707, .9, 1, 1.1, 1.414 or 2 |
+    | `"discrete"`, with `ritz` | `Discrete(11)` | those, or the inverse of one of four Ritz values |
 
     With `strategy="dynamic"` (default) every inner step is an action, or every `interval` of them after the `opening`:
     an action then makes so many inner steps of one size (fewer where the run ends), like a frame skip. With
@@ -51,7 +52,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     the signal and of |direction| over their first values; of each of the last `history` actions, the logs of the ratios
     of signal, step size and |direction| where it has led to and where it was taken, the cosine of the directions there,
     and the curvature number. All are free of units and bounded. `observation="dict"` gives the groups `task`,
-    `progress` and `history`.
+    `progress` and `history`. With `ritz` there are 10 more columns, the group `ritz`: what the last directions tell of
+    the curvature, see `metalearn_env.krylov`.
 
     ## Rewards
     `reward="log"` (default): log gap before the step minus log gap after it, with gap = loss - reference loss.
@@ -90,6 +92,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `averaged`: where the interval is above 1, an action sees, of signal, directions and cosine, the means over the
       inner steps since the one before, which say more where directions are noisy; else what there is at the actions
       themselves, and in between nothing need be looked at. Default False.
+    * `ritz`: of how many inner steps there are Ritz values, as many directions being kept, and one more; they are seen,
+      and discrete actions may choose among their inverses. Of dynamic steps alone. Default 0: there are none.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.
@@ -126,7 +130,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
         check_render_mode(render_mode)
         self.session = make_session(family, families, 1, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
-        self.observation_space = observation_space(self.session.history, observation)
+        self.observation_space = observation_space(self.session.history, self.session.ritz, observation)
         self.action_space = action_space(self.session.actions)
         self._renderer = Renderer(self.session)
         self._ended = True
@@ -134,7 +138,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The names of the columns of the flat observation."""
-        return feature_names(self.session.history)
+        return feature_names(self.session.history, self.session.ritz)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a new episode; see `gymnasium.Env.reset`. There are no ``options``."""
@@ -192,7 +196,11 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     def _observation(self) -> Any:
         columns = self.session.observer.observation()[0]
-        return columns if self.observation_form == "flat" else formed(columns, self.session.history, "dict")
+        return (
+            columns
+            if self.observation_form == "flat"
+            else formed(columns, self.session.history, self.session.ritz, "dict")
+        )
 
     def _info(self) -> dict[str, float]:
         engine = self.session.engine

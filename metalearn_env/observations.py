@@ -13,6 +13,7 @@ history    log10 of step size / the task's unit, signal / first signal, |d| / fi
            cosine            cosine of d and d before (no log)
            curvature         h s'y / s's = 1 - d.d_before / |d_before|^2, the step size times the curvature along it
                              (2 is the edge of stability)
+ritz       where it is asked for: Ritz values, see `metalearn_env.krylov`
 =========  ==========================================================================================================
 
 A decision is of one inner step, or of several of one size (`metalearn_env.decisions`); "before" is at the decision
@@ -28,6 +29,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from metalearn_env.actions import RITZ
 from metalearn_env.engine import Engine, Learners, Rows
 from metalearn_env.family import KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
 
@@ -35,7 +37,12 @@ Observation = Literal["flat", "dict"]
 
 LEVELS = ("log10_step", "log10_signal", "log10_norm")  # since the start
 STEP_FEATURES = ("signal_ratio", "step_ratio", "norm_ratio", "cosine", "curvature")
+RITZ_FEATURES = (
+    *(f"ritz_{name}[{power}]" for power in range(RITZ) for name in ("step", "share")),
+    *("ritz_longest", "ritz_shortest"),
+)
 LOG_BOUND = 5.0
+RITZ_BOUND = 10.0
 DESCRIPTOR_BOUND = 10.0  # of levels, too
 NUM_TASK = len(KINDS) + MAX_DESCRIPTORS
 NUM_STATIC = NUM_TASK + 2
@@ -49,42 +56,48 @@ def check_observation(observation: str) -> None:
         raise ValueError(f"observation is one of {', '.join(get_args(Observation))}, not {observation!r}")
 
 
-def feature_names(history: int) -> tuple[str, ...]:
+def feature_names(history: int, ritz: int = 0) -> tuple[str, ...]:
     """Return the name of every column of the flat observation.
+
+    Args:
+        history: decisions remembered.
+        ritz: inner steps that Ritz values are of; 0: none are seen.
 
     >>> feature_names(1)[-5:]
     ('signal_ratio[-1]', 'step_ratio[-1]', 'norm_ratio[-1]', 'cosine[-1]', 'curvature[-1]')
     """
     task = [f"kind_{kind}" for kind in KINDS] + [f"descriptor_{index}" for index in range(MAX_DESCRIPTORS)]
     past = [f"{name}[-{age}]" for age in range(1, history + 1) for name in STEP_FEATURES]
-    return (*task, "progress", "log10_horizon", *LEVELS, *past)
+    return (*task, "progress", "log10_horizon", *LEVELS, *past, *(RITZ_FEATURES if ritz else ()))
 
 
-def bounds(history: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def bounds(history: int, ritz: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the lowest and highest value of every column, (width,) each."""
     step_low, step_high = np.full(5, -LOG_BOUND), np.full(5, LOG_BOUND)
     step_low[3], step_high[3] = -1.0, 1.0
     static_low = [0.0] * len(KINDS) + [-DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [0.0, 0.0]
     static_high = [1.0] * len(KINDS) + [DESCRIPTOR_BOUND] * MAX_DESCRIPTORS + [1.0, DESCRIPTOR_BOUND]
     level = np.full(NUM_LEVELS, DESCRIPTOR_BOUND)
-    low = np.concatenate([static_low, -level, np.tile(step_low, history)])
-    high = np.concatenate([static_high, level, np.tile(step_high, history)])
+    of_ritz = np.full(len(RITZ_FEATURES) if ritz else 0, RITZ_BOUND)
+    low = np.concatenate([static_low, -level, np.tile(step_low, history), -of_ritz])
+    high = np.concatenate([static_high, level, np.tile(step_high, history), of_ritz])
     return low.astype(np.float32), high.astype(np.float32)
 
 
-def groups(history: int) -> dict[str, slice]:
-    """Return the columns of the groups "task", "progress" and "history"."""
+def groups(history: int, ritz: int = 0) -> dict[str, slice]:
+    """Return the columns of the groups "task", "progress", "history" and, if there are any, "ritz"."""
     width = NUM_STATIC + NUM_LEVELS + len(STEP_FEATURES) * history
-    return {"task": slice(NUM_TASK), "progress": slice(NUM_TASK, NUM_STATIC), "history": slice(NUM_STATIC, width)}
+    there = {"task": slice(NUM_TASK), "progress": slice(NUM_TASK, NUM_STATIC), "history": slice(NUM_STATIC, width)}
+    return {**there, "ritz": slice(width, width + len(RITZ_FEATURES))} if ritz else there
 
 
-def columns(history: int, name: str) -> list[int]:
+def columns(history: int, name: str, ritz: int = 0) -> list[int]:
     """Return the places, in the observation, of a group, of a feature, or of one feature at all ages.
 
     Raises:
         ValueError: there is none of that name.
     """
-    features, of_groups = feature_names(history), groups(history)
+    features, of_groups = feature_names(history, ritz), groups(history, ritz)
     if name in of_groups:
         return list(range(len(features)))[of_groups[name]]
     found = [index for index, feature in enumerate(features) if name in (feature, feature.partition("[")[0])]
@@ -100,10 +113,12 @@ class Observer:
     Args:
         n: learners.
         history: decisions remembered, H.
+        ritz: inner steps that Ritz values are of; 0: none are seen.
     """
 
-    def __init__(self, n: int, history: int) -> None:
-        self._columns = np.zeros((n, len(feature_names(history))), np.float32)
+    def __init__(self, n: int, history: int, ritz: int = 0) -> None:
+        self._columns = np.zeros((n, len(feature_names(history, ritz))), np.float32)
+        self._past = groups(history)["history"].stop  # where what is told of Ritz values begins
         self._new = NUM_LEVELS + len(STEP_FEATURES) * min(history, 1)  # columns that a step brings
         self._before = np.zeros((NUM_LEVELS + len(STEP_FEATURES), n))  # what logs are compared with
         self._low, self._high = (bound.astype(np.float64)[NUM_STATIC:][: self._new, None] for bound in bounds(1))
@@ -138,11 +153,13 @@ class Observer:
         """Take in how long the episodes of ``rows`` are, (k,)."""
         self._columns[rows, NUM_TASK + 1] = np.log10(horizon)
 
-    def update(self, engine: Learners) -> None:
-        """Take in what the engine has done since the decision before."""
+    def update(self, engine: Learners, ritz: Array | None = None) -> None:
+        """Take in what the engine has done since the decision before, and what Ritz values tell, if they are seen."""
         np.divide(engine.t, engine.horizon, out=self._progress)
         self._older[:] = self._newer
         self._observe_step(engine)
+        if ritz is not None:
+            self._columns[:, self._past :] = np.minimum(np.maximum(ritz, -RITZ_BOUND), RITZ_BOUND)
 
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
@@ -166,7 +183,10 @@ class Observer:
     def _set_views(self) -> None:
         columns, end = self._columns, NUM_STATIC + self._new
         self._progress, self._newest = columns[:, NUM_TASK], columns[:, NUM_STATIC:end].T
-        self._older, self._newer = columns[:, end:], columns[:, NUM_STATIC + NUM_LEVELS : -len(STEP_FEATURES)]
+        self._older, self._newer = (
+            columns[:, end : self._past],
+            columns[:, NUM_STATIC + NUM_LEVELS : self._past - len(STEP_FEATURES)],
+        )
         self._latest = self._before[NUM_LEVELS:6]
         self._logs, self._features = np.ones((2, *self._before.shape))
         self._raw, self._levels, self._last = self._logs[NUM_LEVELS:], self._logs[1:3], self._logs[NUM_LEVELS:6]

@@ -47,11 +47,12 @@ class Policy:
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
         header: what the file says of it: ``history``, ``action``, ``strategy``, ``interval`` (1 if it tells none),
-            ``opening`` (0) and ``averaged`` (False) of the environment it acts in, ``feature_names``; the hidden units,
-            ``activation`` ("tanh", the default, or "relu"), and what brings the outputs into the box of actions,
-            ``output`` ("clip", the default, or "tanh"; of discrete actions the largest output counts); the lowest and
-            the highest value of every feature that it met in training, ``observed``, if it is to take what lies beyond
-            them for the nearest of them; and where it comes from (environment, command, seed, versions, score).
+            ``opening`` (0), ``averaged`` (False) and ``ritz`` (0) of the environment it acts in, ``feature_names``; the
+            hidden units, ``activation`` ("tanh", the default, or "relu"), and what brings the outputs into the box of
+            actions, ``output`` ("clip", the default, or "tanh"; of discrete actions the largest output counts); the
+            lowest and the highest value of every feature that it met in training, ``observed``, if it is to take what
+            lies beyond them for the nearest of them; and where it comes from (environment, command, seed, versions,
+            score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -156,7 +157,7 @@ class Policy:
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` unless `options`, those of them that are asked for, are its own."""
         if "history" in options:
-            check_features(self.header["feature_names"], feature_names(options["history"]))
+            check_features(self.header["feature_names"], feature_names(options["history"], self.options["ritz"]))
         for option, own in self.options.items():
             if option != "history" and options.get(option, own) != own:
                 raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")
@@ -219,9 +220,9 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     """Raise ``ValueError``, ``TypeError`` or ``KeyError`` unless layers and header make a policy."""
     if not isinstance(header, dict):
         raise TypeError(f"the header is a dictionary, not {type(header).__name__}")
-    history = as_integer("history", header["history"], minimum=0)
-    check_features(header["feature_names"], feature_names(history))
+    history, names = as_integer("history", header["history"], minimum=0), header["feature_names"]
     actions, _ = action_map(header, 1), averaged(header)
+    check_features(names, feature_names(history, actions.ritz))
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")

@@ -18,6 +18,7 @@ from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import CHUNK, Engine, Learners, Rows
 from metalearn_env.families import family_class
 from metalearn_env.family import Array, TaskFamily
+from metalearn_env.krylov import Krylov
 from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.mixture import Part, make_parts, typical_return
 from metalearn_env.observations import Observer
@@ -28,7 +29,7 @@ from metalearn_env.rewards import check_reward, potential
 HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
 SESSION_OPTIONS = (
-    *("horizon", "history", "action", "strategy", "interval", "opening", "averaged"),
+    *("horizon", "history", "action", "strategy", "interval", "opening", "averaged", "ritz"),
     *("reward", "first_step_decades"),
 )
 PART_OPTIONS = ("split", "ood", "weights")
@@ -69,6 +70,7 @@ class Session:
         history: decisions in the observation.
         action, strategy, interval, opening: see `metalearn_env.actions`.
         averaged: decisions see means over the inner steps since the one before, see `metalearn_env.decisions`.
+        ritz: inner steps that Ritz values are of, see `metalearn_env.krylov`; 0: none are seen.
         reward: "log" or "linear".
         first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
             decades up or down.
@@ -94,6 +96,7 @@ class Session:
         interval: int = 1,
         opening: int = 0,
         averaged: bool = False,
+        ritz: int = 0,
         reward: str = "log",
         first_step_decades: Range = 0.0,
         trace: bool = False,
@@ -106,16 +109,18 @@ class Session:
             raise ValueError(f"{strategy} steps have no first step to vary: first_step_decades={first_step_decades!r}")
         self.parts = (Part(parts, parts),) if isinstance(parts, TaskFamily) else tuple(parts)
         self.n, self.reward = n, reward
-        self.actions = ActionMap(n, action, strategy, interval, opening)
+        self.actions = ActionMap(n, action, strategy, interval, opening, ritz)
+        self.ritz = self.actions.ritz
         self.averaged = check_averaged(averaged, self.actions.interval)
         self.pool = self._pool()
-        self.observer = Observer(n, self.history)
+        self.observer = Observer(n, self.history, self.ritz)
         for part in self.parts:
             if part.stretch != 1.0 and part.horizon(self._horizon) == self._horizon:
                 raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")
         longest = max(part.horizon(self._horizon)[1] for part in self.parts)
         size = max(part.family.num_parameters for part in self.parts)
         self._decisions, self._longest = seen_at_decisions(n, size, interval, self.averaged), longest
+        self._krylov = Krylov(n, size, self.ritz) if self.ritz else None
         self.trace = Trace(n, longest) if trace else None
         self.reward_unit = np.ones(n)
         self.begun = False  # whether there is an engine
@@ -169,6 +174,8 @@ class Session:
             self.actions.begin(engine, some)
             self.observer.begin(engine, some)
             self._decisions.begin(engine, some)
+            if self._krylov is not None:
+                self._krylov.begin(engine, some)
             self._potential[some] = potential(engine, self.reward)
             self.reward_unit[some] = self._units[part]
         if self._mixed:
@@ -196,12 +203,14 @@ class Session:
 
         Rows that are not active are to begin anew: what is said of them until then means nothing.
         """
-        step_size = self.actions.step_size(actions, self.engine)
+        ritz = None if self._krylov is None else self._krylov.steps
+        step_size = self.actions.step_size(actions, self.engine, ritz)
         if self.actions.interval == 1 and not self.actions.decides_once:
             self._advance(step_size, active, keep=False)
         else:
             self._hold(step_size, active)
-        self.observer.update(self._decisions.seen(self.engine))
+        ritz = None if self._krylov is None else self._krylov.features()
+        self.observer.update(self._decisions.seen(self.engine), ritz)
         before, self._potential = self._potential, potential(self.engine, self.reward)
         reward = before - self._potential
         return Outcome(reward / self.reward_unit if len(self.parts) > 1 else reward, self.engine.ended)
@@ -246,6 +255,8 @@ class Session:
         else:
             self.engine.advance_only(active, step_size, keep=keep)
         self._decisions.passed(self.engine)
+        if self._krylov is not None:
+            self._krylov.passed(self.engine)
         if self.trace is not None:
             self.trace.update(self.engine)
 

@@ -21,17 +21,17 @@ def action_space(actions: ActionMap) -> spaces.Space[Any]:
     return spaces.MultiDiscrete(np.array(actions.choices))
 
 
-def observation_space(history: int, observation: str) -> spaces.Space[Any]:
+def observation_space(history: int, ritz: int, observation: str) -> spaces.Space[Any]:
     """Return the flat Box, or the Dict of its groups."""
-    low, high = observations.bounds(history)
+    low, high = observations.bounds(history, ritz)
     if observation == "flat":
         return spaces.Box(low, high, dtype=np.float32)
-    groups = observations.groups(history)
+    groups = observations.groups(history, ritz)
     return spaces.Dict({name: spaces.Box(low[cut], high[cut], dtype=np.float32) for name, cut in groups.items()})
 
 
-def formed(columns: NDArray[np.float32], history: int, observation: str) -> Any:
+def formed(columns: NDArray[np.float32], history: int, ritz: int, observation: str) -> Any:
     """Return flat observations (..., width), new to the caller, in the form asked for."""
     if observation == "flat":
         return columns
-    return {name: columns[..., cut].copy() for name, cut in observations.groups(history).items()}
+    return {name: columns[..., cut].copy() for name, cut in observations.groups(history, ritz).items()}

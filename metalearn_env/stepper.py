@@ -70,6 +70,10 @@ class Stepper:
         descriptor: Sequence[float] = (),
     ) -> None:
         self.policy = as_policy(policy)
+        if last := self.policy.options["ritz"]:
+            raise ValueError(
+                f"the policy sees Ritz values of {last} directions; here only their inner products are told"
+            )
         if kind not in KINDS:
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
         if len(descriptor) > MAX_DESCRIPTORS or not all(is_number(value) for value in descriptor):

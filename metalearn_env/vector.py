@@ -66,7 +66,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         }
         self.session = make_session(family, families, self.num_envs, options, trace=render_mode is not None)
         self.observation_form, self.render_mode = observation, render_mode
-        self.single_observation_space = observation_space(self.session.history, observation)
+        self.single_observation_space = observation_space(self.session.history, self.session.ritz, observation)
         self.single_action_space = action_space(self.session.actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -78,7 +78,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The names of the columns of the flat observation."""
-        return feature_names(self.session.history)
+        return feature_names(self.session.history, self.session.ritz)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -203,7 +203,9 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         return self._steps >= self._max_episode_steps
 
     def _observation(self) -> Any:
-        return formed(self.session.observer.observation(), self.session.history, self.observation_form)
+        return formed(
+            self.session.observer.observation(), self.session.history, self.session.ritz, self.observation_form
+        )
 
     def _infos(self, mask: Mask, terminated: Mask | None = None) -> dict[str, Any]:
         """Return the infos of the rows of ``mask``, with what is told in the end of those that are ``terminated``."""
@@ -223,7 +225,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         final_obs = np.full(self.num_envs, None, dtype=object)
         last = self.session.observer.observation()
         for row in rows:
-            final_obs[row] = formed(last[row].copy(), self.session.history, self.observation_form)
+            final_obs[row] = formed(last[row].copy(), self.session.history, self.session.ritz, self.observation_form)
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),

@@ -24,7 +24,8 @@ TOLD = (
     "visits",
     "entries",
     "tracking",
-)  # rules that are told of the task
+    "limited_memory",
+)  # rules that are told of the task, or see more of it than inner products
 
 #: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
@@ -46,7 +47,6 @@ FLOORS = {
             "decision_process",
             "pool",
             "actions",
-            "observations",
             "rewards",
             "rules",
             "mixed_engine",
@@ -56,14 +56,14 @@ FLOORS = {
         3,
     ),
     **dict.fromkeys(
-        ["garnets", "given_process", "gymnasium_processes", "decisions", "spaces", "boards", "scoring.runs"], 4
+        ["garnets", "given_process", "gymnasium_processes", "decisions", "observations", "boards", "scoring.runs"], 4
     ),
     **dict.fromkeys(["network_tasks"], 4),
-    **dict.fromkeys(["families", "driving"], 5),
-    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "policy", "model_descriptor"], 6),
-    **dict.fromkeys(["session", "stepper", *(f"rules.{name}" for name in TOLD)], 7),
-    **dict.fromkeys(["scoring.tasks", "contract_of_options", "whole_data"], 8),
-    **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing"], 9),
+    **dict.fromkeys(["families", "krylov", "spaces"], 5),
+    **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "driving", "model_descriptor"], 6),
+    **dict.fromkeys(["session", "policy", *(f"rules.{name}" for name in TOLD)], 7),
+    **dict.fromkeys(["scoring.tasks", "contract_of_options", "stepper"], 8),
+    **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing", "whole_data"], 9),
     **dict.fromkeys(["scoring", "scoring.controls", "scoring.measures"], 10),
     **dict.fromkeys(["rendering", "scoring.contenders"], 11),
     **dict.fromkeys(["envs", "scoring.table"], 12),

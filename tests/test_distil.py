@@ -16,6 +16,8 @@ pytest.importorskip("agents")
 
 from agents import distil
 from agents.training import POLICY, RUN, read_scores
+from metalearn_env.driving import driven
+from metalearn_env.engine import Engine
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -68,6 +70,78 @@ def test_a_student_does_what_its_teachers_do(tmp_path: Path, teachers: tuple[str
     assert '"wall_seconds"' in (out / RUN).read_text()
 
 
+def test_a_student_of_choices_takes_what_comes_next_to_its_teachers_steps(
+    tmp_path: Path, teachers: tuple[str, str]
+) -> None:
+    """And chooses Ritz values where a teacher does; all decide as the student does."""
+    policy = Policy.untrained(history=HISTORY, seed=0)
+    names = feature_names(HISTORY, 2)
+    weights = (np.zeros((4, len(names)), np.float32), np.zeros((11, 4), np.float32))
+    says = {**policy.header, "ritz": 2, "action": "discrete", "feature_names": list(names)}
+    says |= {
+        "env": "MetaLearn/LinearRegression-v0",
+        "env_kwargs": {**QUADRATICS, "dimension": 5},
+        "command": "",
+        "steps": 0,
+    }
+    biases = (np.zeros(4, np.float32), np.eye(11, dtype=np.float32)[8])
+    Policy(tuple(zip(weights, biases, strict=True)), says).save(tmp_path / "ritz.safetensors")
+    of_choices, out = (str(tmp_path / "ritz.safetensors"), teachers[1]), tmp_path / "run"
+    asked = ("action:discrete", "ritz:2", "interval:3", "opening:4", "averaged:true")
+    distil.main(distil.Args(of_choices, out, env_kwargs=asked, rounds=40, updates=20, **SMALL))
+    student = load(out / POLICY)
+    told = {"action": "discrete", "strategy": "dynamic", "interval": 3, "opening": 4, "averaged": True, "ritz": 2}
+    assert student.options == {"history": HISTORY, **told}
+    tasks = TaskSet("MetaLearn/LinearRegression-v0", "test", 32, 0, {**QUADRATICS, "dimension": 5})
+    engine = Engine.start(tasks.family, tasks.task, 8)
+    asked_of: list[np.ndarray] = []
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        asked_of.append(student(observations))
+        return asked_of[-1]
+
+    for _, step in zip(range(8), driven(act, student.header, engine), strict=False):
+        engine.advance_only(~engine.ended, step)
+    assert len(asked_of) == 6
+    assert np.mean(np.concatenate(asked_of) == 8) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("decades", "choice"),
+    [(-2.0, 0), (-0.3, 0), (-0.2, 1), (-0.01, 3), (0.0, 3), (0.03, 4), (0.2, 5), (0.24, 6), (2.0, 6)],
+)
+@pytest.mark.parametrize("action", ["relative", "absolute"])
+def test_of_a_step_size_the_factor_next_to_it_is_taken(
+    tmp_path: Path, action: str, decades: float, choice: int
+) -> None:
+    level = 0.5 if action == "absolute" else 0.0
+    said = (decades + level) / (3.0 if action == "absolute" else 2.0)
+    file = teacher(tmp_path / "a.safetensors", "MetaLearn/LinearRegression-v0", QUADRATICS, action, said)
+    seen = np.zeros((1, len(feature_names(HISTORY, 2))), np.float32)
+    seen[:, feature_names(HISTORY).index("log10_step")] = level
+    one = distil.Teacher.named(file)
+    assert one.lesson(seen, "discrete").tolist() == [choice]
+    assert one.lesson(seen, "relative") == pytest.approx([decades / 2.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("action:absolute",), "a student has relative or discrete actions, not 'absolute'"),
+        (("horizon:9",), "a student has the options action, interval, opening, averaged, ritz, not horizon"),
+        (("opening:3",), "opening is 0, not 3"),
+        (("averaged:true",), "averaged is False, not True"),
+        (("ritz:-1",), "ritz is a whole number >= 0, not -1"),
+    ],
+)
+def test_a_student_that_cannot_be_is_refused(
+    tmp_path: Path, teachers: tuple[str, str], options: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        distil.main(distil.Args(teachers, tmp_path / "run", env_kwargs=options))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
     for name in ("one", "two"):
         distil.main(distil.Args(teachers, tmp_path / name, rounds=2, updates=2, **SMALL))
@@ -83,6 +157,7 @@ def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
         ({"action": "discrete"}, "a teacher has action relative or absolute, not 'discrete'"),
         ({"strategy": "constant"}, "a teacher has strategy dynamic, not 'constant'"),
         ({"interval": 2}, "a teacher has interval 1, not 2"),
+        ({"ritz": 2}, "a teacher has ritz 0, not 2"),
     ],
 )
 def test_who_cannot_teach_is_refused(
@@ -91,6 +166,9 @@ def test_who_cannot_teach_is_refused(
     policy = load(teachers[0])
     outputs = 7 if header.get("action") == "discrete" else 1
     layers = (*policy.layers[:-1], (np.zeros((outputs, 16), np.float32), np.zeros(outputs, np.float32)))
+    if ritz := header.get("ritz", 0):
+        header = {**header, "feature_names": list(feature_names(HISTORY, ritz))}
+        layers = ((np.zeros((16, len(header["feature_names"])), np.float32), layers[0][1]), *layers[1:])
     replace(policy, layers=layers, header={**policy.header, **header}).save(tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=words):
         distil.main(distil.Args((teachers[0], str(tmp_path / "c.safetensors")), tmp_path / "run"))

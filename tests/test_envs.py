@@ -18,7 +18,7 @@ from gymnasium.utils.env_checker import check_env
 
 import metalearn_env
 from metalearn_env import TaskFamily
-from metalearn_env.actions import SPREADS, Action, ActionMap, Strategy
+from metalearn_env.actions import FACTORS, RITZ, SPREADS, Action, ActionMap, Strategy
 from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.family import Array
@@ -230,6 +230,61 @@ def test_what_is_observed_may_be_means_over_the_steps_between_decisions() -> Non
     assert engine.t[0] == 7
 
 
+@pytest.mark.parametrize("options", [{}, {"interval": 2}, {"interval": 3, "opening": 2, "averaged": True}])
+def test_what_is_observed_may_be_ritz_values(options: dict[str, Any]) -> None:
+    """They are the eigenvalues of the Hessian in the space of the last directions but the newest one."""
+    last, rng, tasks = 3, np.random.default_rng(0), {"dimension": 6, "conditioning": 20, "horizon": 9}
+    env, plain = (gym.make(REGRESSION, **tasks, **options, **more) for more in ({"ritz": last}, {}))
+    observation, _ = env.reset(seed=1)
+    twin, _ = plain.reset(seed=1)
+    assert env.unwrapped.feature_names[:-10] == plain.unwrapped.feature_names
+    assert observation.tolist() == [*twin.tolist(), *10 * (0.0,)]
+    engine, names = env.unwrapped.session.engine, env.unwrapped.feature_names
+    descent = [engine.family.direction(engine.task, engine.task.optimum - unit, engine.t)[0] for unit in np.eye(6)]
+    hessian, gradients, ended = np.stack(descent), [engine.direction[0].copy()], False
+    while not ended:
+        action = rng.uniform(-0.3, 0.3, 1).astype(np.float32)
+        observation, _, ended, _, info = env.step(action)
+        assert np.array_equal(observation[:-10], plain.step(action)[0])
+        while len(gradients) <= engine.t[0]:
+            gradients.append(gradients[-1] - info["step_size"] * hessian @ gradients[-1])
+        basis = np.linalg.qr(np.stack(gradients[-last - 1 : -1], axis=1))[0]
+        value, vector = np.linalg.eigh(basis.T @ hessian @ basis)
+        share = np.square(vector.T @ basis.T @ gradients[-1]) / np.square(gradients[-1]).sum()
+        steps = np.log(1.0 / value / info["step_size"])
+        for power in range(RITZ):
+            most = (share * value**power).argmax()
+            told = [observation[names.index(f"ritz_{what}[{power}]")] for what in ("step", "share")]
+            assert told == pytest.approx([steps[most], np.log(share[most])], abs=5e-3)
+        ends = observation[names.index("ritz_longest")], observation[names.index("ritz_shortest")]
+        assert ends == pytest.approx((steps.max(), steps.min()), abs=5e-3)
+
+
+@pytest.mark.parametrize("power", range(RITZ))
+def test_the_inverse_ritz_values_solve_a_quadratic(power: int) -> None:
+    """Of three eigenvalues: after three steps all are known, and three more, each of them once, end at the optimum."""
+    options = {"dimension": 3, "conditioning": 30, "spectrum": "log-uniform", "horizon": 8, "noise": 0}
+    env = gym.make(REGRESSION, action="discrete", ritz=4, **options)
+    assert env.action_space == gym.spaces.Discrete(len(FACTORS) + RITZ)
+    env.reset(seed=2)
+    same = FACTORS.index(1.0)
+    for action in (same, same, same, *3 * [len(FACTORS) + power]):
+        observation, *_, info = env.step(action)
+    engine = env.unwrapped.session.engine
+    assert engine.gap_ratio[0] < 1e-12
+    assert info["step_size"] > 0.0
+    assert np.isfinite(observation).all()
+    with pytest.raises(ValueError, match="a discrete action is at least 0 and below"):
+        env.step(len(FACTORS) + RITZ)
+
+
+def test_without_a_step_taken_the_inverse_ritz_values_are_the_first_step() -> None:
+    for action in range(len(FACTORS), len(FACTORS) + RITZ):
+        env = gym.make(REGRESSION, action="discrete", ritz=4)
+        _, before = env.reset(seed=0)
+        assert env.step(action)[-1]["step_size"] == before["step_size"]
+
+
 def test_the_first_step_moves(env_id: str) -> None:
     env = gym.make(env_id, split="test")
     for seed in range(5):
@@ -406,6 +461,7 @@ BAD_FOR_ALL = [
     *product(["history"], [-1, 1.5, "x", None, (1, 2)]),
     *product(["interval"], [0, -2, 1.5, True, "2", None, (1, 2)]),
     *product(["opening"], [-1, 1.5, True, "2", None, (1, 2)]),
+    *product(["ritz"], [-1, 1.5, True, "2", None, (1, 2)]),
     *product(["averaged"], [1, "yes", None, True]),  # True: there is no interval
     *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
 ]
@@ -438,6 +494,11 @@ def test_what_is_decided_once_has_no_interval(strategy: str) -> None:
     with pytest.raises(ValueError, match=f"{strategy} steps are decided once, .*: interval is 1, not 4"):
         gym.make(REGRESSION, strategy=strategy, interval=4)
     gym.make(REGRESSION, strategy=strategy, interval=1)
+    with pytest.raises(
+        ValueError, match=f"{strategy} steps are decided once, and see no Ritz values: ritz is 0, not 4"
+    ):
+        gym.make(REGRESSION, strategy=strategy, ritz=4)
+    gym.make(REGRESSION, strategy=strategy, ritz=0)
 
 
 @pytest.mark.parametrize("mode", ["depth_array", "bogus", 3])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from metalearn_env.actions import FACTORS, SPREADS
+from metalearn_env.actions import FACTORS, RITZ, SPREADS
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
@@ -31,8 +31,9 @@ def untrained(
     action: str = "relative", strategy: str = "dynamic", history: int = 2, seed: int = 0, **header: Any
 ) -> Policy:
     """Return a policy of random weights for any kind of action."""
-    rng, names = np.random.default_rng(seed), feature_names(history)
-    parts = (len(FACTORS), len(SPREADS)) if action == "discrete" else (1, 1)
+    rng, names = np.random.default_rng(seed), feature_names(history, header.get("ritz", 0))
+    choices = len(FACTORS) + (RITZ if header.get("ritz") else 0)
+    parts = (choices, len(SPREADS)) if action == "discrete" else (1, 1)
     outputs = sum(parts) if strategy == "random" else parts[0]
     sizes = (len(names), 8, 8, outputs)
     layers = tuple(
@@ -267,17 +268,20 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("action", "strategy", "interval", "opening", "averaged"),
+    ("action", "strategy", "interval", "opening", "averaged", "ritz"),
     [
-        *((*both, 1, 0, False) for both in product(ACTIONS, ("dynamic", "constant"))),
-        *((one, "dynamic", 5, opening, False) for one in ACTIONS for opening in (0, 3)),
-        *(("relative", "dynamic", 5, opening, True) for opening in (0, 3)),
+        *((*both, 1, 0, False, 0) for both in product(ACTIONS, ("dynamic", "constant"))),
+        *((one, "dynamic", 5, opening, False, 0) for one in ACTIONS for opening in (0, 3)),
+        *(("relative", "dynamic", 5, opening, True, 0) for opening in (0, 3)),
+        *((one, "dynamic", 1, 0, False, 4) for one in ACTIONS),
+        ("discrete", "dynamic", 5, 3, True, 4),
     ],
 )
 def test_a_policy_does_the_same_in_the_environment(
-    env_id: str, action: str, strategy: str, interval: int, opening: int, averaged: bool
+    env_id: str, action: str, strategy: str, interval: int, opening: int, averaged: bool, ritz: int
 ) -> None:
-    options = {"action": action, "strategy": strategy, "interval": interval, "opening": opening, "averaged": averaged}
+    options: dict[str, Any] = {"action": action, "strategy": strategy, "interval": interval, "opening": opening}
+    options |= {"averaged": averaged, "ritz": ritz}
     horizon, policy = 12, untrained(**options)
     assert policy.options == {"history": 2, **options}
     env = gym.make(env_id, split="test", horizon=horizon, **policy.options)
@@ -309,6 +313,10 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained(interval=3, opening=7).check_options({"interval": 3, "opening": 0})
     with pytest.raises(ValueError, match="the policy was trained with averaged=True, not False"):
         untrained(interval=3, averaged=True).check_options({"interval": 3, "averaged": False})
+    with pytest.raises(ValueError, match="the policy was trained with ritz=4, not 3"):
+        untrained(ritz=4).check_options({"history": 2, "ritz": 3})
+    with pytest.raises(ValueError, match="the policy was trained with ritz=0, not 3"):
+        untrained().check_options({"ritz": 3})
     untrained(interval=3, opening=7).check_options({"horizon": 9})
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
 

@@ -316,9 +316,9 @@ def test_what_is_followed_is_what_a_policy_with_an_interval_observes_and_does(av
         seen.append(observations)
         return policy(observations)
 
-    run, taken = recorded(policy, start), []
+    run, taken = recorded(policy, policy.header, start), []
     diverged = Engine.start(start.family, start.task, 8, np.array([1e4, *np.ones(7)])[: len(start.t)])
-    assert len(recorded(policy, diverged).observations) == len(run.decisions)
+    assert len(recorded(policy, policy.header, diverged).observations) == len(run.decisions)
     for _, step in zip(range(8), driven(act, policy.header, twin), strict=False):
         taken.append(step)
         twin.advance(step)

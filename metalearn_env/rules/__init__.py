@@ -50,6 +50,7 @@ RULES: dict[str, Entry] = {
     "bb1": Entry(f"{_HERE}.barzilai_borwein:bb1"),
     "bb2": Entry(f"{_HERE}.barzilai_borwein:bb2"),
     "abb-min": Entry(f"{_HERE}.barzilai_borwein:abb_min"),
+    "limited-memory": Entry(f"{_HERE}.limited_memory:limited_memory", families=REGRESSION),
     "polyak": Entry(f"{_HERE}.polyak:polyak", told="f*"),
     "sps": Entry(f"{_HERE}.polyak:sps"),
     "adaptive-gd": Entry(f"{_HERE}.adaptive:adaptive_gd"),

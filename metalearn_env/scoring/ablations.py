@@ -53,7 +53,7 @@ def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
     def rule() -> Rule:
         if name in ABLATIONS:
             return ABLATIONS[name](policy, task_set)
-        return masked(policy, task_set, columns(policy.header["history"], name.removeprefix(WITHOUT))).step_sizes
+        return masked(policy, task_set, hidden(name, policy)).step_sizes
 
     return task_set.run(f"{name} of policy {digest(policy)}", (__name__,), rule)
 
@@ -61,7 +61,16 @@ def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
 def check_ablation(name: str, policy: Policy) -> None:
     """Raise ``ValueError`` unless ``name`` is an ablation of a policy."""
     if name not in ABLATIONS:
-        columns(policy.header["history"], name.removeprefix(WITHOUT))
+        hidden(name, policy)
+
+
+def hidden(name: str, policy: Policy) -> list[int]:
+    """Return the columns that a policy without a group or a feature is not shown.
+
+    Raises:
+        ValueError: it observes nothing of that name.
+    """
+    return columns(policy.header["history"], name.removeprefix(WITHOUT), policy.options["ritz"])
 
 
 def digest(policy: Policy) -> str:
