@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 Sections = dict[str, list[str]]  # heading -> its lines, the heading first
 
 TRAINED = "# How they were trained"
-ONE_FOR_ALL = "## One agent for all"  # which is all of the mixture's
+ONE_FOR_ALL = "## One agent for all"  # which is all of the mixtures'
+MIXTURES = ("mixture", "mixture-ritz")
 NOT_TRAINED = "Not trained: "
 
 
@@ -29,7 +30,7 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
     last = ours.pop(TRAINED)
     for heading, lines in [*theirs.items()][1:-1]:  # between the introduction and how they were trained
-        of_mixture = heading == ONE_FOR_ALL and "mixture" in renewed
+        of_mixture = heading == ONE_FOR_ALL and any(name in renewed for name in MIXTURES)
         whole = heading not in ours or heading.removeprefix("## ") in renewed or of_mixture
         ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
     ours[TRAINED] = with_rows(last, theirs[TRAINED], renewed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agents.training import RUN
@@ -54,11 +54,7 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
     missing = [name for name in SETTINGS if name not in known]
     yield from (INTRODUCTION.format(tasks=tasks, missing=", ".join(missing) or "none"), "")
     yield from ("## Bars", "", *bar_table(trained), "")
-    mixture = known.get("mixture") or Trained(SETTINGS["mixture"], trained[0].runs, tasks)
-    if mixture.setting.policy_files(mixture.runs):
-        beside = (known.get(name) or Trained(SETTINGS[name], trained[0].runs, tasks) for name in SPECIALISTS)
-        there = [one for one in beside if one.setting.policy_files(one.runs)]
-        yield from (ONE_FOR_ALL, "", *mixture_table(mixture, there), "")
+    yield from _one_for_all(known, trained[0].runs, tasks)
     if ISOTROPIC in known:
         yield from ("## A known answer: isotropic LMS", "", KNOWN_ANSWER, "", *known_answer(known[ISOTROPIC]), "")
     defaults = [known[name] for name in DEFAULTS if name in known]
@@ -78,6 +74,19 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
         if one.setting.name == agent_bar.NAME:
             yield from ("", *agent_bar.as_measured(one))
     yield from ("", "# How they were trained", "", *_commands(trained))
+
+
+def _one_for_all(known: Mapping[str, Trained], runs: Path, tasks: int) -> Iterator[str]:
+    """Yield a table for every mixture that there are agents of."""
+    others = (name for names in SPECIALISTS.values() for name in names)
+    found = {name: known.get(name) or Trained(SETTINGS[name], runs, tasks) for name in (*SPECIALISTS, *others)}
+    there = {name: one for name, one in found.items() if one.setting.policy_files(runs)}
+    if any(name in there for name in SPECIALISTS):
+        yield from (ONE_FOR_ALL, "")
+    for mixture, names in SPECIALISTS.items():
+        if mixture in there:
+            yield from (f"Agents of `{mixture}`:", "")
+            yield from (*mixture_table(there[mixture], [there[name] for name in names if name in there]), "")
 
 
 def _commands(trained: Sequence[Trained]) -> Iterator[str]:

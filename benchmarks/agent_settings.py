@@ -126,7 +126,8 @@ class Setting:
             env, equals, policy = name.rpartition("=")
             file = SETTINGS[policy].folder(runs, seed) / POLICY if policy in SETTINGS else policy
             told.append(f"{env}{equals}{file}")
-        return (*told, "--env", self.env, "--seed", str(seed))
+        asked = ("--env-kwargs", *self.agent_kwargs) if self.agent_kwargs else ()
+        return (*told, "--env", self.env, *asked, "--seed", str(seed))
 
     def control_trainings(self, runs: Path, steps: int = SCHEDULE_STEPS) -> list[Training]:
         """Return the trainings of what learns nothing from feedback: an open-loop schedule and a map to a constant."""
@@ -151,10 +152,16 @@ def _minibatches() -> str:
 
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 RITZ = ("action:discrete", "ritz:20")
+LATER = ("interval:5", "opening:50", "averaged:true")  # where runs are short, each step is decided on
 
 
 def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
     return (f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:0.95")
+
+
+def _choosing(rows: int, steps: int, batch: int) -> tuple[str, ...]:
+    """What an early choice was good for shows at the end: returns to the end, and choices that stay open for long."""
+    return (f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:1.0", "ent_coef:0.01")
 
 
 def _spread(log_std: float) -> str:
@@ -185,6 +192,10 @@ TEACHERS = (
     *("minibatch-each-step", "clustering", "q-learning"),
     *("linear-regression", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),  # who counts twice
 )
+TEACHERS_OF_CHOICES = (
+    *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
+    *("linear-regression-ritz", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),
+)
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
@@ -195,7 +206,7 @@ SETTINGS: dict[str, Setting] = {
             ("spectrum:gaussian", "dimension:64", "horizon:20"),
             Bar(0.75, 0.85, OPEN_LOOP),
             agent_kwargs=RITZ,
-            hyperparams=_rows(1024, 20, 8192),
+            hyperparams=_choosing(1024, 20, 4096),
             steps=2_000_000,
         ),
         Setting(
@@ -211,7 +222,7 @@ SETTINGS: dict[str, Setting] = {
             ("spectrum:log-uniform", *WIDE),
             Bar(0.40, 0.50, "dai-yuan"),
             agent_kwargs=RITZ,
-            hyperparams=_rows(1024, 40, 8192),
+            hyperparams=_choosing(1024, 40, 8192),
             steps=2_000_000,
         ),
         Setting(
@@ -227,7 +238,7 @@ SETTINGS: dict[str, Setting] = {
             ("spectrum:linear-uniform", *WIDE),
             Bar(0.50, 0.60, "dai-yuan"),
             agent_kwargs=RITZ,
-            hyperparams=_rows(1024, 40, 8192),
+            hyperparams=_choosing(1024, 40, 8192),
             steps=2_000_000,
         ),
         Setting(
@@ -244,6 +255,14 @@ SETTINGS: dict[str, Setting] = {
             Bar(0.40, 0.55, "isotropic-lms"),
             agent_kwargs=("interval:5", "opening:10", "averaged:true"),
             hyperparams=(*_rows(1024, 48, 8192), _spread(-2.5)),
+            steps=8_000_000,
+        ),
+        Setting(
+            "minibatch-opening",  # whose agents can teach one that decides at each of the first steps
+            MIXTURE,
+            (_minibatches(), "horizon:200"),
+            agent_kwargs=LATER,
+            hyperparams=(*_rows(1024, 80, 8192), _spread(-2.5)),
             steps=8_000_000,
         ),
         Setting(
@@ -280,7 +299,11 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
         Setting(
-            "linear-regression-ritz", REGRESSION, agent_kwargs=RITZ, hyperparams=_rows(1024, 50, 8192), steps=2_000_000
+            "linear-regression-ritz",
+            REGRESSION,
+            agent_kwargs=RITZ,
+            hyperparams=_choosing(1024, 50, 8192),
+            steps=2_000_000,
         ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
@@ -303,12 +326,24 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("mixture-ppo", MIXTURE, hyperparams=_rows(1024, 50), steps=10_000_000),
         Setting("mixture", MIXTURE, algo=DISTILLED, steps=300, teachers=TEACHERS),
+        Setting(
+            "mixture-ritz",
+            MIXTURE,
+            agent_kwargs=(*RITZ, *LATER),
+            algo=DISTILLED,
+            steps=300,
+            teachers=TEACHERS_OF_CHOICES,
+        ),
     )
 }
 #: whose agents are scored out of distribution and on real data
 DEFAULTS = (
-    *("linear-regression", "clustering-default", "clustering-averaged"),
-    *("q-learning-default", "q-learning-wide", "mixture"),
+    *("linear-regression", "linear-regression-ritz", "clustering-default", "clustering-averaged"),
+    *("q-learning-default", "q-learning-wide", "mixture", "mixture-ritz"),
 )
-#: that agents of the mixture are to be as good on as those trained there
-SPECIALISTS = ("gaussian", "log-uniform", "linear-uniform", "minibatch", "clustering", "q-learning")
+ALIKE = ("minibatch", "clustering", "q-learning")
+#: that agents of a mixture are to be as good on as those trained there, who see as much
+SPECIALISTS = {
+    "mixture-ritz": ("gaussian", "log-uniform", "linear-uniform", *ALIKE),
+    "mixture": ("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", *ALIKE),
+}

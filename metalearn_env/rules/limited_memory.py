@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from metalearn_env.actions import RANGE
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.krylov import Krylov
@@ -18,7 +19,7 @@ def limited_memory(engine: Engine, memory: int = MEMORY) -> Iterator[Array]:
 
     Source: Fletcher (2012), who takes all Ritz values of a sweep in turn, the largest first. Here they are renewed at
     every step, from the last 20 directions, and the one is taken that has most to remove. The first step is the unit of
-    the task; where no Ritz value is positive, the last step size is kept.
+    the task; where no Ritz value is positive, the last step size is kept. Steps stay in the range of those of agents.
     """
     n, family = len(engine.t), engine.family
     krylov = Krylov(n, family.num_parameters, memory)
@@ -27,4 +28,4 @@ def limited_memory(engine: Engine, memory: int = MEMORY) -> Iterator[Array]:
     while True:
         krylov.passed(engine)
         krylov.features()
-        yield krylov.steps[:, 1]
+        yield np.clip(krylov.steps[:, 1], engine.unit / RANGE, engine.unit * RANGE)
