@@ -146,6 +146,8 @@ VARIATIONS = (
     _network(128),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
     Variation("critic", "privileged", hyperparams=("privileged:true",)),
+    Variation("ritz", "seen", env_kwargs=("ritz:20",), only=("LinearRegression",)),
+    Variation("ritz", "chosen", env_kwargs=("action:discrete", "ritz:20"), only=("LinearRegression",)),
     Variation("reward units", "none", hyperparams=("raw_rewards:true",), only=("Mixture",)),
     _decisions("every 10 steps", "interval:10"),
     _decisions("10, then every 10 steps", "interval:10", "opening:10"),

@@ -22,17 +22,22 @@ a feature is 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.actions import RITZ
-from metalearn_env.engine import Engine, Rows, scaled_columns
+from metalearn_env.engine import Engine, Learners, Rows, scaled_columns
 from metalearn_env.family import TINY, Array
 from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.observations import RITZ_FEATURES
 
 RIDGE = 1e-12  # added to the Gram matrix of unit vectors, which may depend on each other but for rounding
 NEGLIGIBLE = 1e-9  # of the largest Ritz value
+
+_STATE = ("unit", "norm", "inverse_step", "gram", "newest", "t", "last_step")
 
 
 class Krylov:
@@ -45,7 +50,7 @@ class Krylov:
     """
 
     def __init__(self, n: int, size: int, last: int) -> None:
-        slots = last + 1  # a ring for each learner, in which a direction takes the place of the oldest
+        self.size, slots = size, last + 1  # a ring for each learner, in which a direction takes the place of the oldest
         self._rows, self._newest, self._t = np.arange(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
         self._unit = np.zeros((n, slots, size))  # directions over their norms; those that there are not are zero
         self._norm, self._inverse_step = np.ones((n, slots)), np.zeros((n, slots))  # of the step that was taken there
@@ -55,21 +60,27 @@ class Krylov:
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
+        self.begin_as(fresh, fresh.direction[:, scaled_columns(fresh.family)], rows)
+
+    def begin_as(self, fresh: Learners, direction: Array, rows: Rows) -> None:
+        """Take up the new episodes of ``rows``, at the start of which ``fresh`` stands and ``direction`` is, (k, p)."""
         self._unit[rows], self._gram[rows], self._inverse_step[rows], self._norm[rows] = 0.0, 0.0, 0.0, 1.0
         self._newest[rows], self._t[rows] = 0, fresh.t
         self._last_step[rows], self.steps[rows] = fresh.step_size, fresh.step_size[:, None]
-        self._keep(fresh, rows, np.arange(len(rows)))
+        self._keep(direction, fresh.squared_norm, rows)
 
     def passed(self, engine: Engine | MixedEngine) -> None:
         """Take in an inner step, of those that have made one."""
         moved = np.flatnonzero(engine.t > self._t)
         self._t[:] = engine.t
         for rows, part, places in engine.learners(moved):
-            newest = self._newest[rows]
-            self._last_step[rows] = step = part.step_size[places]
-            self._inverse_step[rows, newest] = 1.0 / step
-            self._newest[rows] = (newest + 1) % self._norm.shape[1]
-            self._keep(part, rows, places)
+            direction = part.direction[places, scaled_columns(part.family)]
+            self._follow(part.step_size[places], direction, part.squared_norm[places], rows)
+
+    def passed_as(self, learners: Learners, direction: Array) -> None:
+        """Take in an inner step of all ``learners``, whose ``direction`` is (n, p) now."""
+        self._t[:] = learners.t
+        self._follow(learners.step_size, direction, learners.squared_norm, self._rows)
 
     def features(self) -> NDArray[np.float64]:
         """Return what a decision sees, (n, `RITZ_FEATURES`)."""
@@ -107,13 +118,36 @@ class Krylov:
         along = np.take_along_axis(gram, self._newest[:, None, None], axis=2) * left[:, :, None]
         return value, np.square(vector.mT @ (basis @ along))[..., 0]
 
-    def _keep(self, engine: Engine, rows: Rows, places: Rows) -> None:
-        """Take the directions of an engine's ``places`` for the newest of ``rows``."""
-        scaled, newest = scaled_columns(engine.family), self._newest[rows]
-        norm = np.sqrt(engine.squared_norm[places])
+    def state(self) -> dict[str, Any]:
+        """Return all that changes with time, as plain lists."""
+        return {name: getattr(self, f"_{name}").tolist() for name in _STATE}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state` of as many learners of as many parameters, and as many directions.
+
+        Raises:
+            ValueError: it is of others. Nothing has changed.
+        """
+        there = {name: getattr(self, f"_{name}") for name in _STATE}
+        found = {name: np.array(state[name], array.dtype) for name, array in there.items()}
+        if any(found[name].shape != array.shape for name, array in there.items()):
+            raise ValueError(f"the state is of directions {found['unit'].shape}, not {self._unit.shape}")
+        for name, array in there.items():
+            array[:] = found[name]
+
+    def _follow(self, step: Array, direction: Array, squared_norm: Array, rows: Rows) -> None:
+        """Take in the steps (k,) of ``rows`` and the directions (k, p) where they have led."""
+        newest = self._newest[rows]
+        self._last_step[rows], self._inverse_step[rows, newest] = step, 1.0 / step
+        self._newest[rows] = (newest + 1) % self._norm.shape[1]
+        self._keep(direction, squared_norm, rows)
+
+    def _keep(self, direction: Array, squared_norm: Array, rows: Rows) -> None:
+        """Take directions (k, p) for the newest of ``rows``."""
+        norm, newest = np.sqrt(squared_norm), self._newest[rows]
         known = np.isfinite(norm)
         norm = np.where(known, norm, 1.0)
-        unit = np.where(known[:, None], engine.direction[places, scaled], 0.0) / norm[:, None]
+        unit = np.where(known[:, None], direction, 0.0) / norm[:, None]
         self._norm[rows, newest], self._inverse_step[rows, newest] = norm, 0.0
         self._unit[rows, newest] = 0.0
         self._unit[rows, newest, : unit.shape[1]] = unit

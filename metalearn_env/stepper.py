@@ -3,7 +3,7 @@
 The loop says what it sees where a decision is due, a loss and two inner products of directions; what the policy is
 shown of them is what an environment shows, by the same code (`metalearn_env.driving.Driver`). Policies with an interval
 of 1 decide at every step; of others `Stepper.hold` gives the steps in between, for which nothing is measured, unless
-they see means over all steps: these look at each, and take what they hold.
+they see means over all steps, or Ritz values: these look at each, and take what they hold.
 
 >>> from metalearn_env.policy import Policy
 >>> stepper = Stepper(Policy.untrained(history=1, seed=0), unit=0.5, horizon=20)
@@ -32,7 +32,8 @@ import numpy as np
 from metalearn_env.decisions import Averaged
 from metalearn_env.driving import Driver, averaged, check_features
 from metalearn_env.engine import PER_LEARNER, Learners
-from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY
+from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY, Array
+from metalearn_env.krylov import Krylov
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
 
@@ -51,6 +52,7 @@ class Stepper:
         horizon: inner steps of the run; may be set anew at any time. Steps beyond it are seen as its last one.
         kind: "supervised", "unsupervised" or "reinforcement".
         descriptor: what the policy may know of the task, at most 8 numbers, in the order of a family's.
+        directions: `observe` is told directions themselves, as policies need that see Ritz values.
 
     Attributes:
         t: how often `observe` and `hold` were called: the number of steps chosen.
@@ -68,12 +70,10 @@ class Stepper:
         horizon: int,
         kind: str = "supervised",
         descriptor: Sequence[float] = (),
+        directions: bool = False,
     ) -> None:
         self.policy = as_policy(policy)
-        if last := self.policy.options["ritz"]:
-            raise ValueError(
-                f"the policy sees Ritz values of {last} directions; here only their inner products are told"
-            )
+        self._check_ritz(directions)
         if kind not in KINDS:
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
         if len(descriptor) > MAX_DESCRIPTORS or not all(is_number(value) for value in descriptor):
@@ -86,8 +86,22 @@ class Stepper:
         self._learner.unit[:] = self._learner.step_size[:] = unit
         self._driver = Driver(self.policy, self.policy.header, 1)
         self._averaged = Averaged(1) if averaged(self.policy.header) else None
+        self._krylov: Krylov | None = None  # from the first direction on, if the policy sees Ritz values
         self.t = 0
         self.horizon = horizon
+
+    def _check_ritz(self, directions: bool) -> None:
+        """Raise ``ValueError`` if the policy sees Ritz values that cannot be told here."""
+        sees = self.policy.options
+        if sees["ritz"] and not directions:
+            raise ValueError(
+                f"the policy sees Ritz values of {sees['ritz']} directions; here only their inner products are told"
+            )
+        if sees["ritz"] and sees["interval"] > 1 and not sees["averaged"]:
+            raise ValueError(
+                "a policy that sees Ritz values is told of every step, and here compares decisions with the step "
+                f"before, not with the decision before, unless it sees means: interval is 1, not {sees['interval']}"
+            )
 
     @property
     def horizon(self) -> int:
@@ -106,8 +120,20 @@ class Stepper:
 
     @property
     def looks(self) -> bool:
-        """Whether the next step is told by `observe`; else by `hold`. A policy that sees means looks at every step."""
-        return self._averaged is not None or self.decides
+        """Whether the next step is told by `observe`; else by `hold`.
+
+        A policy that sees means, or Ritz values, looks at every step.
+        """
+        return self._watches or self.decides
+
+    @property
+    def sees_directions(self) -> bool:
+        """Whether `observe` is to be told directions, since the policy sees Ritz values."""
+        return self._driver.actions.ritz > 0
+
+    @property
+    def _watches(self) -> bool:
+        return self._averaged is not None or self.sees_directions
 
     @property
     def decides(self) -> bool:
@@ -138,7 +164,12 @@ class Stepper:
         self.t += 1
 
     def observe(
-        self, signal: float, squared_norm: float, alignment: float = 0.0, step_size: float | None = None
+        self,
+        signal: float,
+        squared_norm: float,
+        alignment: float = 0.0,
+        step_size: float | None = None,
+        direction: Array | None = None,
     ) -> float:
         """Return the next step size, for what is seen where the last step has led.
 
@@ -148,9 +179,11 @@ class Stepper:
             alignment: the inner product of that direction and the one that was told before; of the first there is
                 none.
             step_size: the step that was taken, if it is another one than was chosen. Actions are relative to it.
+            direction: that direction itself, (p,), for policies that see Ritz values; others have no use for it.
 
         Raises:
-            ValueError: a number is not finite, a norm is negative, a step size not above 0. Nothing has changed.
+            ValueError: a number is not finite, a norm is negative, a step size not above 0, or there is no direction
+                that is as long as the first. Nothing has changed.
             RuntimeError: no decision is due. Nothing has changed.
         """
         if not self.looks:
@@ -164,40 +197,62 @@ class Stepper:
         if step_size is not None and not 0.0 < step_size < math.inf:
             raise ValueError(f"step_size is above 0 and finite, not {step_size!r}")
         learner, driver, t = self._learner, self._driver, self.t
+        row = self._row(direction)
         if step_size is not None:
             learner.step_size = np.array([step_size], np.float64)
-        if step_size is not None or self._averaged is not None:
+        if step_size is not None or self._watches:
             driver.actions.begin(learner, np.arange(1))  # what actions are relative to is the last step taken
         learner.previous_squared_norm, learner.squared_norm = learner.squared_norm, learner.previous_squared_norm
         learner.signal[0], learner.squared_norm[0] = signal, squared_norm + _TINY
         if t:
             learner.alignment[0] = alignment
-            self._update()
+            self._update(row)
         else:
             learner.alignment[0], learner.previous_squared_norm[0] = 0.0, _TINY
-            self._begin()
+            self._begin(row)
         self.t = t + 1
         learner.step_size = driver.step_size(learner) if driver.looks else driver.hold()
         return float(learner.step_size[0])
 
-    def _begin(self) -> None:
+    def _row(self, direction: Array | None) -> Array | None:
+        """Return a direction as (1, p), if the policy needs it.
+
+        Raises:
+            ValueError: it is not there, or of another shape. Nothing has changed.
+        """
+        if not self.sees_directions:
+            return None
+        if direction is None:
+            raise ValueError("the policy sees Ritz values: direction is an array (p,), not None")
+        row = np.array(direction, np.float64)
+        size = self._krylov.size if self._krylov is not None and self.t else row.size
+        if row.shape != (size,):
+            raise ValueError(f"direction is an array ({size},), not of shape {row.shape}")
+        return row[None]
+
+    def _begin(self, row: Array | None) -> None:
         """Take up a run."""
         self._learner.t[0] = 0
         self._driver.begin(self._kind, self._descriptor, self._learner)
         if self._averaged is not None:
             self._averaged.begin(self._learner, np.arange(1))
+        if row is not None:
+            self._krylov = Krylov(1, row.shape[1], self._driver.actions.ritz)
+            self._krylov.begin_as(self._learner, row, np.arange(1))
 
-    def _update(self) -> None:
+    def _update(self, row: Array | None) -> None:
         """Take in what is seen where a step has led."""
         learner, seen = self._learner, self._learner
         learner.t[0] = self.t
         if self._averaged is not None:
             self._averaged.passed(learner)
+        if self._krylov is not None and row is not None:
+            self._krylov.passed_as(learner, row)
         if self._driver.looks:
             learner.t[0] = min(self.t, self.horizon)
             if self._averaged is not None:
                 seen = self._averaged.seen(learner)
-            self._driver.update(seen)
+            self._driver.update(seen, self._krylov)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values; the policy is not among them."""
@@ -210,6 +265,7 @@ class Stepper:
             "learner": learner,
             "driver": self._driver.state(),
             "averaged": None if self._averaged is None else self._averaged.state(),
+            "krylov": None if self._krylov is None else self._krylov.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -219,7 +275,7 @@ class Stepper:
             ValueError: something is missing, or the policy sees other features. Nothing has changed.
         """
         for known, part in (
-            (("t", "policy", "feature_names", "learner", "driver", "averaged"), state),
+            (("t", "policy", "feature_names", "learner", "driver", "averaged", "krylov"), state),
             (_STATE, state.get("learner", {})),
             (_DRIVER, state.get("driver", {})),
         ):
@@ -231,8 +287,25 @@ class Stepper:
         averaged = None if self._averaged is None else Averaged(1)
         if averaged is not None:
             averaged.restore(state["averaged"])
+        krylov = self._krylov_of(state["krylov"])
         self._driver.restore(state["driver"])
-        self._averaged = averaged
+        self._averaged, self._krylov = averaged, krylov
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
         self.t = int(state["t"])
+
+    def _krylov_of(self, state: Any) -> Krylov | None:
+        """Return what a state tells of the last directions.
+
+        Raises:
+            ValueError: it tells of none, or of others. Nothing has changed.
+        """
+        if state is None or not self.sees_directions:
+            return None
+        last = self._driver.actions.ritz
+        try:
+            krylov = Krylov(1, len(state["unit"][0][0]), last)
+            krylov.restore(state)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise ValueError(f"the state of directions is not one of {last} steps: {error}") from error
+        return krylov

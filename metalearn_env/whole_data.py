@@ -206,7 +206,9 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
             if not t:
                 unit = float(problem.unit(signal, direction)[0])
                 known = problem.descriptor()[0].tolist()
-                stepper = Stepper(policy, unit=unit, horizon=horizon, kind=problem.kind, descriptor=known)
+                stepper = Stepper(
+                    policy, unit=unit, horizon=horizon, kind=problem.kind, descriptor=known, directions=True
+                )
             value, norm = float(signal[0]), float(np.vecdot(direction, direction)[0])
             if not np.isfinite(norm) or not value <= most:
                 return Run(best[0], steps[:t], signals[:t], diverged=True)
@@ -214,7 +216,8 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
                 lowest, best = value, theta.copy()
             signals[t] = value
             if stepper.looks:
-                steps[t] = stepper.observe(value, norm, float(np.vecdot(direction, before)[0]))
+                seen = direction[0] if stepper.sees_directions else None
+                steps[t] = stepper.observe(value, norm, float(np.vecdot(direction, before)[0]), direction=seen)
                 before = direction
             else:
                 steps[t] = stepper.hold()

@@ -51,9 +51,9 @@ def careful() -> Policy:
     return Policy(layers, header)
 
 
-def tame(shift: float = 0.0, interval: int = 1) -> Policy:
+def tame(shift: float = 0.0, interval: int = 1, ritz: int = 0) -> Policy:
     """Return a policy of random weights whose steps differ, and are about the unit times 1000^shift."""
-    policy = untrained("absolute", history=3, interval=interval)
+    policy = untrained("absolute", history=3, interval=interval, ritz=ritz)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.03 * weight, 0.03 * bias + np.float32(shift))), policy.header)
 
@@ -98,9 +98,9 @@ def one(value: Any) -> np.ndarray:
     return np.array([value])
 
 
-@pytest.mark.parametrize(("batch_size", "interval"), [(None, 1), (16, 1), (16, 4)])
-def test_regression_steps_are_those_of_the_environment(batch_size: int | None, interval: int) -> None:
-    policy = tame(-0.3, interval)
+@pytest.mark.parametrize(("batch_size", "interval", "ritz"), [(None, 1, 0), (None, 1, 3), (16, 1, 0), (16, 4, 0)])
+def test_regression_steps_are_those_of_the_environment(batch_size: int | None, interval: int, ritz: int) -> None:
+    policy = tame(-0.3, interval, ritz)
     X, y = load_diabetes(return_X_y=True)
     m, d = X.shape
     scaled, target = StandardScaler().fit_transform(X), (y - y.mean()) / y.std()

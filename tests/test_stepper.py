@@ -28,9 +28,11 @@ INTERVALS = [(2, 0, False), (5, 0, False), (4, 3, False), (3, 0, True), (4, 2, T
 ONCE = (1, 0, False)
 
 
-def tame(action: str, strategy: str, interval: int = 1, opening: int = 0, averaged: bool = False) -> Policy:
+def tame(
+    action: str, strategy: str, interval: int = 1, opening: int = 0, averaged: bool = False, ritz: int = 0
+) -> Policy:
     """Return a policy of random weights that keeps off the bounds of step sizes."""
-    policy = untrained(action, strategy, history=3, interval=interval, opening=opening, averaged=averaged)
+    policy = untrained(action, strategy, history=3, interval=interval, opening=opening, averaged=averaged, ritz=ritz)
     weight, bias = policy.layers[-1]
     return Policy((*policy.layers[:-1], (0.1 * weight, 0.1 * bias)), policy.header)
 
@@ -45,7 +47,8 @@ def stepper_of(policy: Policy, engine: Engine) -> Stepper:
     """Return a stepper that is told of the task what the family tells."""
     family = engine.family
     descriptor = family.descriptor(engine.task)[0].tolist()
-    return Stepper(policy, unit=float(engine.unit[0]), horizon=HORIZON, kind=family.kind, descriptor=descriptor)
+    told: dict[str, Any] = {"unit": float(engine.unit[0]), "horizon": HORIZON, "kind": family.kind}
+    return Stepper(policy, **told, descriptor=descriptor, directions=True)
 
 
 def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
@@ -59,7 +62,8 @@ def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
         _, signal, direction = family.evaluate(engine.task, theta, np.array([t]))
         if stepper.looks:
             d, d_before = direction[0, scaled], before[0, scaled]
-            chosen.append(stepper.observe(float(signal[0]), float(d @ d), float(d @ d_before)))
+            seen = d if stepper.sees_directions else None
+            chosen.append(stepper.observe(float(signal[0]), float(d @ d), float(d @ d_before), direction=seen))
             engine.direction = before = direction
         else:
             chosen.append(stepper.hold())
@@ -72,13 +76,17 @@ def outside(engine: Engine, stepper: Stepper, steps: int) -> list[float]:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("action", ["relative", "absolute", "discrete"])
 @pytest.mark.parametrize(
-    ("strategy", "interval", "opening", "averaged"),
-    [*((strategy, *ONCE) for strategy in ("dynamic", "constant", "random")), *(("dynamic", *on) for on in INTERVALS)],
+    ("strategy", "interval", "opening", "averaged", "ritz"),
+    [
+        *((strategy, *ONCE, 0) for strategy in ("dynamic", "constant", "random")),
+        *(("dynamic", *on, ritz) for on in INTERVALS for ritz in ((0, 2) if on[-1] else (0,))),
+        ("dynamic", *ONCE, 3),
+    ],
 )
 def test_steps_are_those_of_the_environment(
-    name: str, action: str, strategy: str, interval: int, opening: int, averaged: bool
+    name: str, action: str, strategy: str, interval: int, opening: int, averaged: bool, ritz: int
 ) -> None:
-    policy, engine = tame(action, strategy, interval, opening, averaged), engine_of(name)
+    policy, engine = tame(action, strategy, interval, opening, averaged, ritz), engine_of(name)
     inside = []
     for _, step in zip(range(HORIZON), policy.step_sizes(engine), strict=False):
         inside.append(float(step[0]))
@@ -90,17 +98,18 @@ def test_steps_are_those_of_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "interval", "opening", "averaged", "saved"),
+    ("strategy", "interval", "opening", "averaged", "ritz", "saved"),
     [
-        *((strategy, *ONCE, saved) for strategy, saved in [("random", 1), ("constant", 1), ("dynamic", 3)]),
-        *(("dynamic", 3, opening, False, saved) for opening in (0, 2, 5) for saved in (4, 5, 6)),
-        *(("dynamic", 3, 2, True, saved) for saved in (4, 5, 6, 7)),
+        *((strategy, *ONCE, 0, saved) for strategy, saved in [("random", 1), ("constant", 1), ("dynamic", 3)]),
+        *(("dynamic", 3, opening, False, 0, saved) for opening in (0, 2, 5) for saved in (4, 5, 6)),
+        *(("dynamic", 3, 2, True, ritz, saved) for saved in (4, 5, 6, 7) for ritz in (0, 2)),
+        *(("dynamic", *ONCE, 3, saved) for saved in (1, 2, 7)),
     ],
 )
 def test_what_is_saved_goes_on_bit_for_bit(
-    strategy: str, interval: int, opening: int, averaged: bool, saved: int
+    strategy: str, interval: int, opening: int, averaged: bool, ritz: int, saved: int
 ) -> None:
-    policy = tame("relative", strategy, interval, opening, averaged)
+    policy = tame("discrete" if ritz else "relative", strategy, interval, opening, averaged, ritz)
     whole, engine = engine_of("LinearRegression"), engine_of("LinearRegression")
     expected = outside(whole, stepper_of(policy, whole), HORIZON)
     first = stepper_of(policy, engine)
@@ -148,6 +157,30 @@ def test_means_that_are_none_are_refused_and_change_nothing(averaged: Any) -> No
     with pytest.raises(ValueError, match="the state of a stepper has averaged"):
         second.load_state_dict(state)
     assert second.state_dict() == before
+
+
+def test_directions_are_told_to_a_policy_that_sees_ritz_values() -> None:
+    policy = tame("discrete", "dynamic", ritz=2)
+    with pytest.raises(ValueError, match="Ritz values of 2 directions; here only their inner products are told"):
+        Stepper(policy, unit=0.1, horizon=5)
+    with pytest.raises(ValueError, match="unless it sees means: interval is 1, not 2"):
+        Stepper(tame("discrete", "dynamic", 2, ritz=2), unit=0.1, horizon=5, directions=True)
+    stepper = Stepper(policy, unit=0.1, horizon=5, directions=True)
+    with pytest.raises(ValueError, match=r"direction is an array \(p,\), not None"):
+        stepper.observe(1.0, 1.0)
+    with pytest.raises(ValueError, match=r"direction is an array \(4,\), not of shape \(2, 2\)"):
+        stepper.observe(1.0, 1.0, direction=np.ones((2, 2)))
+    stepper.observe(1.0, 2.0, direction=np.ones(2))
+    before = stepper.state_dict()
+    for odd in (np.ones(3), np.ones((1, 2)), np.ones(0)):
+        with pytest.raises(ValueError, match=r"direction is an array \(2,\), not of shape"):
+            stepper.observe(1.0, 1.0, direction=odd)
+    assert stepper.state_dict() == before
+    assert stepper.looks
+    for odd in ({}, {**before["krylov"], "gram": [[1.0]]}, "x", {**before["krylov"], "unit": [[]]}):
+        with pytest.raises(ValueError, match="the state of directions is not one of 2 steps"):
+            stepper.load_state_dict({**before, "krylov": odd})
+    assert stepper.state_dict() == before
 
 
 def test_a_policy_that_sees_means_looks_at_every_step_and_decides_now_and_then() -> None:
