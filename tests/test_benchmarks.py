@@ -176,8 +176,13 @@ def test_every_training_can_be_asked_for() -> None:
     ]
     assert len({one.out for one in trainings}) == len(trainings)
     schedules = [one for one in trainings if one.module == SCHEDULES]
-    (taught,) = (one for one in trainings if one.module == DISTIL)
-    assert len(tyro.cli(distil.Args, args=taught.command[2:]).teachers) == len(SETTINGS["mixture"].teachers)
+    taught = {one.out.parent.name: one for one in trainings if one.module == DISTIL}
+    assert list(taught) == ["mixture", "mixture-ritz"]
+    for name, one in taught.items():
+        asked = tyro.cli(distil.Args, args=one.command[2:])
+        assert len(asked.teachers) == len(SETTINGS[name].teachers)
+        assert asked.env_kwargs == SETTINGS[name].agent_kwargs
+        distil.interface(asked)
     for one in (one for one in trainings if one.module == TRAIN):
         args = tyro.cli(train.Args, args=one.command[2:])
         task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])
@@ -302,6 +307,12 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     ):
         assert line in text
     assert "| iris | a |" not in merged(old, page({"a": "0.7"}, "wine"), ["a"], known)
+    both = old.replace("## Real data", "## One agent for all\n\n| a | 0.1 |\n\n## Real data")
+    new = page({"mixture-ritz": "0.7"}, "wine").replace(
+        "## Real data", "## One agent for all\n\n| a | 0.2 |\n\n## Real data"
+    )
+    assert "\n\n| a | 0.2 |\n\n## Real data" in merged(both, new, ["mixture-ritz"], known)
+    assert "\n\n| a | 0.1 |\n\n## Real data" in merged(both, new.replace("mixture-ritz", "b"), ["b"], known)
     with pytest.raises(ValueError, match="How they were trained"):
         merged("# Agents\n", old, ["a"], known)
 
