@@ -33,8 +33,9 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         of_mixture = heading == ONE_FOR_ALL and any(name in renewed for name in MIXTURES)
         whole = heading not in ours or heading.removeprefix("## ") in renewed or of_mixture
         ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
-    ours[TRAINED] = with_rows(last, theirs[TRAINED], renewed)
-    text = "\n".join(line for lines in ours.values() for line in lines)
+    of_settings = {heading: ours.pop(heading) for name in known if (heading := f"## {name}") in ours}
+    ours |= {**of_settings, TRAINED: with_rows(last, theirs[TRAINED], renewed)}
+    text = "\n".join(line for lines in ours.values() for line in in_order(lines, known))
     there = {line.split(" | ")[0].removeprefix("| ") for line in ours["## Bars"]}
     missing = [name for name in known if name not in there]
     return re.sub(rf"{NOT_TRAINED}.*", f"{NOT_TRAINED}{', '.join(missing) or 'none'}.", text, count=1)
@@ -60,6 +61,16 @@ def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) 
             lines.append(fresh.pop(key) if key else line)
     end = max((index + 1 for index, line in enumerate(lines) if line.startswith("|")), default=len(lines))
     return [*lines[:end], *fresh.values(), *lines[end:]]
+
+
+def in_order(lines: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return lines with those that begin with the name of a setting in the order of the settings."""
+    firsts = [line.split(" | ")[0].removeprefix("| ") for line in lines]
+    places = [place for place, first in enumerate(firsts) if first in known]
+    ordered = list(lines)
+    for place, other in zip(places, sorted(places, key=lambda place: known.index(firsts[place])), strict=True):
+        ordered[place] = lines[other]
+    return ordered
 
 
 def row_of(line: str, settings: Collection[str]) -> tuple[str, ...]:

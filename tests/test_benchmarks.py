@@ -301,11 +301,16 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     text = merged(old, page({"x": "0.7"}, "wine"), ["x"], known)
     for line in (
         "| b | 0.2 |\n| x | 0.7 |",
+        "| b | 1 | 0.2 |\n| x | 0 | 0.7 |",
         "| iris | b | 0.2 |\n| wine | x | 0.7 |",
         "## x\n\n### part",
         "Not trained: y.",
     ):
         assert line in text
+    text = merged(text, page({"a": "0.5"}, "iris"), ["a"], ["x", "b", "a"])
+    assert text.index("| x | 0.7 |") < text.index("| b | 0.2 |") < text.index("| a | 0.5 |")
+    assert text.index("## x\n") < text.index("## b\n") < text.index("## a\n") < text.index("# How they were trained")
+    assert text.index("| x | 1 |") < text.index("| b | 0 |") < text.index("| b | 1 |") < text.index("| a | 0 |")
     assert "| iris | a |" not in merged(old, page({"a": "0.7"}, "wine"), ["a"], known)
     both = old.replace("## Real data", "## One agent for all\n\n| a | 0.1 |\n\n## Real data")
     new = page({"mixture-ritz": "0.7"}, "wine").replace(

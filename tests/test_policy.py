@@ -187,7 +187,7 @@ def test_what_lies_beyond_training_is_taken_for_the_nearest(tmp_path: Path) -> N
 def test_shipped_policies_reach_what_their_files_say(path: Path) -> None:
     policy = load(path.stem)
     header, told = policy.header, policy.header["test"]
-    assert list(header["feature_names"]) == list(feature_names(header["history"]))
+    assert list(header["feature_names"]) == list(feature_names(header["history"], policy.options["ritz"]))
     assert {"env_kwargs", "command", "seed", "steps", "wall_seconds", "versions", "validation_iqm"} <= header.keys()
     assert path.stat().st_size < 200_000
     sets = task_sets(header["env"], "test", told["tasks"], told["seed"], header["task_options"])
