@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import groupby
 
 Sections = dict[str, list[str]]  # heading -> its lines, the heading first
 
@@ -64,12 +65,20 @@ def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) 
 
 
 def in_order(lines: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return lines with those that begin with the name of a setting in the order of the settings."""
-    firsts = [line.split(" | ")[0].removeprefix("| ") for line in lines]
+    """Return lines with those of each table that begin with the name of a setting in the order of the settings."""
+    ordered: list[str] = []
+    for is_table, block in groupby(lines, lambda line: line.startswith("|")):
+        found = list(block)
+        ordered += _rows_in_order(found, known) if is_table else found
+    return ordered
+
+
+def _rows_in_order(rows: Sequence[str], known: Sequence[str]) -> list[str]:
+    firsts = [row.split(" | ")[0].removeprefix("| ") for row in rows]
     places = [place for place, first in enumerate(firsts) if first in known]
-    ordered = list(lines)
+    ordered = list(rows)
     for place, other in zip(places, sorted(places, key=lambda place: known.index(firsts[place])), strict=True):
-        ordered[place] = lines[other]
+        ordered[place] = rows[other]
     return ordered
 
 

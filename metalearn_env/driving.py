@@ -60,8 +60,10 @@ class Driver:
             learners: what they show.
             krylov: what Ritz values tell, for an agent that sees them.
         """
-        self.observer.update(learners, None if krylov is None else krylov.features())
-        self._ritz = None if krylov is None else krylov.steps
+        if krylov is not None:
+            krylov.look()
+            self._ritz = krylov.steps
+        self.observer.update(learners, None if krylov is None else krylov.features)
 
     def step_size(self, learners: Learners) -> Array:
         """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""

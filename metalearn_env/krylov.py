@@ -4,8 +4,13 @@ On a quadratic with the Hessian A, a step of size h turns the gradient g into g 
 steps taken from them, therefore tell what A does to the space that they span: its eigenvalues there, the Ritz values,
 lie between those of A, and the inverse of one is the step that removes what of the gradient lies along its vector.
 Steps taken from them are far better than those of a single difference of gradients, which is one Ritz value: limited
-memory steepest descent (Fletcher 2012, Mathematical Programming 135). Multiplying the objective or theta by a constant
-changes none of the features.
+memory steepest descent (Fletcher 2012, Mathematical Programming 135).
+
+All this is up to rounding. Where directions depend on each other but for some 1e-6, as those of many steps in few
+dimensions do, there are more Ritz values than the space has dimensions. The surplus is rounding, along vectors of next
+to no share: it is hardly ever what is chosen, but it may be the least value, so that ``ritz_longest`` is noise there.
+After steps of less than some 1e-5 units the largest value may be, too. A step and a learner cost the eigenvalues of a
+matrix of that size.
 
 =================  ==================================================================================================
 ritz_step[k]       natural log of 1 / Ritz value over the last step size, of the Ritz vector with the largest
@@ -26,7 +31,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metalearn_env.actions import RITZ
 from metalearn_env.engine import Engine, Learners, Rows, scaled_columns
@@ -47,6 +51,10 @@ class Krylov:
         n: learners.
         size: the most parameters that one has.
         last: inner steps that are remembered, m; directions are m + 1.
+
+    Attributes:
+        features: what a decision sees, (n, `RITZ_FEATURES`), as of the last `look`.
+        steps: the inverse Ritz values of k = 0..3, (n, 4), as of the last `look`; where there is none, the last step.
     """
 
     def __init__(self, n: int, size: int, last: int) -> None:
@@ -56,7 +64,7 @@ class Krylov:
         self._norm, self._inverse_step = np.ones((n, slots)), np.zeros((n, slots))  # of the step that was taken there
         self._gram = np.zeros((n, slots, slots))
         self._last_step = np.ones(n)
-        self.steps = np.ones((n, RITZ))  # the inverse Ritz values of k = 0..3; where there is none, the last step
+        self.features, self.steps = np.zeros((n, len(RITZ_FEATURES))), np.ones((n, RITZ))
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
@@ -82,8 +90,8 @@ class Krylov:
         self._t[:] = learners.t
         self._follow(learners.step_size, direction, learners.squared_norm, self._rows)
 
-    def features(self) -> NDArray[np.float64]:
-        """Return what a decision sees, (n, `RITZ_FEATURES`)."""
+    def look(self) -> None:
+        """Find the Ritz values of the directions that there are: ``features`` and ``steps``."""
         value, share = self.ritz()
         there = value > NEGLIGIBLE * value[:, -1:]
         found = there.any(axis=1)
@@ -97,8 +105,7 @@ class Krylov:
             features[:, 2 * power + 1] = np.where(found, np.take_along_axis(shares, most, axis=1)[:, 0], 0.0)
         features[:, -2] = np.where(found, np.where(there, steps, -np.inf).max(axis=1), 0.0)
         features[:, -1] = steps[:, -1]
-        self.steps = self._last_step[:, None] * np.exp(features[:, 0 : 2 * RITZ : 2])
-        return features
+        self.features, self.steps = features, self._last_step[:, None] * np.exp(features[:, 0 : 2 * RITZ : 2])
 
     def ritz(self) -> tuple[Array, Array]:
         """Return the Ritz values, in ascending order, and the parts of |d|^2 along their vectors, (n, m + 1) each.
@@ -126,12 +133,16 @@ class Krylov:
         """Go back to a `state` of as many learners of as many parameters, and as many directions.
 
         Raises:
-            ValueError: it is of others. Nothing has changed.
+            ValueError: it is of others, or of none that there can be. Nothing has changed.
         """
         there = {name: getattr(self, f"_{name}") for name in _STATE}
         found = {name: np.array(state[name], array.dtype) for name, array in there.items()}
         if any(found[name].shape != array.shape for name, array in there.items()):
             raise ValueError(f"the state is of directions {found['unit'].shape}, not {self._unit.shape}")
+        if not all(np.isfinite(array).all() for array in found.values()):
+            raise ValueError("the state of directions is finite; this one is not")
+        if not ((found["newest"] >= 0) & (found["newest"] < self._norm.shape[1])).all():
+            raise ValueError(f"the newest of {self._norm.shape[1]} directions is not {found['newest'].tolist()}")
         for name, array in there.items():
             array[:] = found[name]
 
@@ -149,7 +160,6 @@ class Krylov:
         norm = np.where(known, norm, 1.0)
         unit = np.where(known[:, None], direction, 0.0) / norm[:, None]
         self._norm[rows, newest], self._inverse_step[rows, newest] = norm, 0.0
-        self._unit[rows, newest] = 0.0
         self._unit[rows, newest, : unit.shape[1]] = unit
         products = (self._unit[rows, :, : unit.shape[1]] @ unit[..., None])[..., 0]
         self._gram[rows, newest] = self._gram[rows, :, newest] = products

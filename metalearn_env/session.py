@@ -203,14 +203,15 @@ class Session:
 
         Rows that are not active are to begin anew: what is said of them until then means nothing.
         """
-        ritz = None if self._krylov is None else self._krylov.steps
-        step_size = self.actions.step_size(actions, self.engine, ritz)
+        krylov = self._krylov
+        step_size = self.actions.step_size(actions, self.engine, None if krylov is None else krylov.steps)
         if self.actions.interval == 1 and not self.actions.decides_once:
             self._advance(step_size, active, keep=False)
         else:
             self._hold(step_size, active)
-        ritz = None if self._krylov is None else self._krylov.features()
-        self.observer.update(self._decisions.seen(self.engine), ritz)
+        if krylov is not None:
+            krylov.look()
+        self.observer.update(self._decisions.seen(self.engine), None if krylov is None else krylov.features)
         before, self._potential = self._potential, potential(self.engine, self.reward)
         reward = before - self._potential
         return Outcome(reward / self.reward_unit if len(self.parts) > 1 else reward, self.engine.ended)

@@ -38,6 +38,7 @@ from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
 
 _TINY = float(TINY)
+SAME_NORM = 1e-3  # how far the norm of a direction may be from the one that is told, as rounding in single precision is
 _INTEGERS = ("horizon", "t")
 _STATE = (*_INTEGERS, "signal", "squared_norm", "previous_squared_norm", "step_size", "unit")
 _DRIVER = ("actions", "observer", "noise", "held", "left", "t")
@@ -95,7 +96,7 @@ class Stepper:
         sees = self.policy.options
         if sees["ritz"] and not directions:
             raise ValueError(
-                f"the policy sees Ritz values of {sees['ritz']} directions; here only their inner products are told"
+                f"the policy sees Ritz values of {sees['ritz']} steps; here only inner products of directions are told"
             )
         if sees["ritz"] and sees["interval"] > 1 and not sees["averaged"]:
             raise ValueError(
@@ -197,7 +198,7 @@ class Stepper:
         if step_size is not None and not 0.0 < step_size < math.inf:
             raise ValueError(f"step_size is above 0 and finite, not {step_size!r}")
         learner, driver, t = self._learner, self._driver, self.t
-        row = self._row(direction)
+        row = self._row(direction, squared_norm)
         if step_size is not None:
             learner.step_size = np.array([step_size], np.float64)
         if step_size is not None or self._watches:
@@ -214,20 +215,25 @@ class Stepper:
         learner.step_size = driver.step_size(learner) if driver.looks else driver.hold()
         return float(learner.step_size[0])
 
-    def _row(self, direction: Array | None) -> Array | None:
+    def _row(self, direction: Array | None, squared_norm: float) -> Array | None:
         """Return a direction as (1, p), if the policy needs it.
 
         Raises:
-            ValueError: it is not there, or of another shape. Nothing has changed.
+            ValueError: it is not there, or of another shape, or not that of the norm. Nothing has changed.
         """
         if not self.sees_directions:
             return None
-        if direction is None:
-            raise ValueError("the policy sees Ritz values: direction is an array (p,), not None")
-        row = np.array(direction, np.float64)
-        size = self._krylov.size if self._krylov is not None and self.t else row.size
-        if row.shape != (size,):
-            raise ValueError(f"direction is an array ({size},), not of shape {row.shape}")
+        row = np.asarray(direction)
+        size = self._krylov.size if self._krylov is not None and self.t else max(1, row.size)
+        if direction is None or row.dtype.kind not in "fiu" or row.shape != (size,):
+            what = "None" if direction is None else f"{row.dtype} of shape {row.shape}"
+            wanted = f"({size},)" if self.t else "(p,)"
+            raise ValueError(f"the policy sees Ritz values: direction is an array {wanted} of numbers, not {what}")
+        row = row.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            own = float(np.vecdot(row, row))
+        if not math.isclose(own, squared_norm, rel_tol=SAME_NORM, abs_tol=_TINY):
+            raise ValueError(f"squared_norm is that of the direction, {own!r}, not {squared_norm!r}")
         return row[None]
 
     def _begin(self, row: Array | None) -> None:
@@ -275,7 +281,7 @@ class Stepper:
             ValueError: something is missing, or the policy sees other features. Nothing has changed.
         """
         for known, part in (
-            (("t", "policy", "feature_names", "learner", "driver", "averaged", "krylov"), state),
+            (("t", "policy", "feature_names", "learner", "driver", "averaged"), state),
             (_STATE, state.get("learner", {})),
             (_DRIVER, state.get("driver", {})),
         ):
@@ -287,20 +293,20 @@ class Stepper:
         averaged = None if self._averaged is None else Averaged(1)
         if averaged is not None:
             averaged.restore(state["averaged"])
-        krylov = self._krylov_of(state["krylov"])
+        krylov = self._krylov_of(state.get("krylov"), int(state["t"]))
         self._driver.restore(state["driver"])
         self._averaged, self._krylov = averaged, krylov
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
         self.t = int(state["t"])
 
-    def _krylov_of(self, state: Any) -> Krylov | None:
-        """Return what a state tells of the last directions.
+    def _krylov_of(self, state: Any, t: int) -> Krylov | None:
+        """Return what a state after ``t`` steps tells of the last directions.
 
         Raises:
             ValueError: it tells of none, or of others. Nothing has changed.
         """
-        if state is None or not self.sees_directions:
+        if not t or not self.sees_directions:
             return None
         last = self._driver.actions.ritz
         try:

@@ -317,6 +317,9 @@ def test_some_settings_of_a_page_are_renewed() -> None:
         "## Real data", "## One agent for all\n\n| a | 0.2 |\n\n## Real data"
     )
     assert "\n\n| a | 0.2 |\n\n## Real data" in merged(both, new, ["mixture-ritz"], known)
+    two = new.replace("| a | 0.2 |\n", "| b | 0.2 |\n| a | 0.2 |\n\n| a | 0.3 |\n")
+    text = merged(both, two, ["mixture-ritz"], known)
+    assert "\n\n| a | 0.2 |\n| b | 0.2 |\n\n| a | 0.3 |\n\n## Real data" in text  # each table by itself
     assert "\n\n| a | 0.1 |\n\n## Real data" in merged(both, new.replace("mixture-ritz", "b"), ["b"], known)
     with pytest.raises(ValueError, match="How they were trained"):
         merged("# Agents\n", old, ["a"], known)

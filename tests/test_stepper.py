@@ -161,26 +161,39 @@ def test_means_that_are_none_are_refused_and_change_nothing(averaged: Any) -> No
 
 def test_directions_are_told_to_a_policy_that_sees_ritz_values() -> None:
     policy = tame("discrete", "dynamic", ritz=2)
-    with pytest.raises(ValueError, match="Ritz values of 2 directions; here only their inner products are told"):
+    with pytest.raises(ValueError, match="Ritz values of 2 steps; here only inner products of directions are told"):
         Stepper(policy, unit=0.1, horizon=5)
     with pytest.raises(ValueError, match="unless it sees means: interval is 1, not 2"):
         Stepper(tame("discrete", "dynamic", 2, ritz=2), unit=0.1, horizon=5, directions=True)
     stepper = Stepper(policy, unit=0.1, horizon=5, directions=True)
-    with pytest.raises(ValueError, match=r"direction is an array \(p,\), not None"):
-        stepper.observe(1.0, 1.0)
-    with pytest.raises(ValueError, match=r"direction is an array \(4,\), not of shape \(2, 2\)"):
-        stepper.observe(1.0, 1.0, direction=np.ones((2, 2)))
+    for odd in (None, np.ones((2, 2)), np.ones(0), ["x", "y"], 1.0, [None, 1.0], [1j, 1.0]):
+        with pytest.raises(ValueError, match=r"direction is an array \(p,\) of numbers, not"):
+            stepper.observe(1.0, 2.0, direction=odd)
+    for odd in ([np.nan, 1.0], [np.inf, 1.0], [1e200, 1.0], [1.0, 2.0], [0.0, 0.0]):
+        with pytest.raises(ValueError, match="squared_norm is that of the direction"):
+            stepper.observe(1.0, 2.0, direction=np.array(odd))
+    assert stepper.t == 0
     stepper.observe(1.0, 2.0, direction=np.ones(2))
-    before = stepper.state_dict()
+    before = json.loads(json.dumps(stepper.state_dict()))
     for odd in (np.ones(3), np.ones((1, 2)), np.ones(0)):
-        with pytest.raises(ValueError, match=r"direction is an array \(2,\), not of shape"):
-            stepper.observe(1.0, 1.0, direction=odd)
-    assert stepper.state_dict() == before
+        with pytest.raises(ValueError, match=r"direction is an array \(2,\) of numbers, not float64 of shape"):
+            stepper.observe(1.0, 2.0, direction=odd)
     assert stepper.looks
-    for odd in ({}, {**before["krylov"], "gram": [[1.0]]}, "x", {**before["krylov"], "unit": [[]]}):
+    wrong: dict[str, Any] = {"gram": [[1.0]], "unit": [[]], "newest": [3], "norm": [[np.nan] * 3]}
+    for odd in (None, {}, "x", *({**before["krylov"], name: value} for name, value in wrong.items())):
         with pytest.raises(ValueError, match="the state of directions is not one of 2 steps"):
             stepper.load_state_dict({**before, "krylov": odd})
     assert stepper.state_dict() == before
+
+
+def test_a_state_of_before_there_were_ritz_values_is_loaded() -> None:
+    stepper = Stepper(tame("discrete", "dynamic"), unit=0.1, horizon=5)
+    stepper.observe(1.0, 2.0)
+    state = stepper.state_dict()
+    assert state.pop("krylov") is None
+    other = Stepper(tame("discrete", "dynamic"), unit=0.1, horizon=5)
+    other.load_state_dict(state)
+    assert other.state_dict() == stepper.state_dict()
 
 
 def test_a_policy_that_sees_means_looks_at_every_step_and_decides_now_and_then() -> None:

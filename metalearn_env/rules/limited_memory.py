@@ -27,5 +27,5 @@ def limited_memory(engine: Engine, memory: int = MEMORY) -> Iterator[Array]:
     yield engine.unit
     while True:
         krylov.passed(engine)
-        krylov.features()
+        krylov.look()
         yield np.clip(krylov.steps[:, 1], engine.unit / RANGE, engine.unit * RANGE)
