@@ -7,6 +7,7 @@ mean-schedule        its mean log step size in units at each t / T, over train a
 without-task         the policy itself, with the observations of the group ``task`` held at their means over train
 without-progress     tasks; or those of ``progress``,
 without-history      of ``history``,
+without-ritz         of ``ritz``, where Ritz values are seen (what actions may choose stays),
 without-FEATURE      or of one feature, such as ``without-cosine`` (at all ages) or ``without-descriptor_0``
 ===================  ==================================================================================================
 
