@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +187,13 @@ def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...
     return ("--tasks", str(tasks), "--learning-rate", "0.05", *on)
 
 
+def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
+    """Yield the setting of a spectrum, and that of agents who see no Ritz values."""
+    kwargs = (f"spectrum:{spectrum}", *WIDE)
+    yield Setting(spectrum, REGRESSION, kwargs, bar, RITZ, _choosing(1024, 40, 8192), steps=2_000_000)
+    yield Setting(f"{spectrum}-plain", REGRESSION, kwargs, hyperparams=_rows(1024, 40, 8192), steps=20_000_000)
+
+
 TEACHERS = (
     *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain"),
     *("minibatch-each-step", "clustering", "q-learning"),
@@ -216,38 +223,8 @@ SETTINGS: dict[str, Setting] = {
             hyperparams=_rows(1024, 20, 2048),
             steps=5_000_000,
         ),
-        Setting(
-            "log-uniform",
-            REGRESSION,
-            ("spectrum:log-uniform", *WIDE),
-            Bar(0.40, 0.50, "dai-yuan"),
-            agent_kwargs=RITZ,
-            hyperparams=_choosing(1024, 40, 8192),
-            steps=2_000_000,
-        ),
-        Setting(
-            "log-uniform-plain",
-            REGRESSION,
-            ("spectrum:log-uniform", *WIDE),
-            hyperparams=_rows(1024, 40, 8192),
-            steps=20_000_000,
-        ),
-        Setting(
-            "linear-uniform",
-            REGRESSION,
-            ("spectrum:linear-uniform", *WIDE),
-            Bar(0.50, 0.60, "dai-yuan"),
-            agent_kwargs=RITZ,
-            hyperparams=_choosing(1024, 40, 8192),
-            steps=2_000_000,
-        ),
-        Setting(
-            "linear-uniform-plain",
-            REGRESSION,
-            ("spectrum:linear-uniform", *WIDE),
-            hyperparams=_rows(1024, 40, 8192),
-            steps=20_000_000,
-        ),
+        *_of_spectrum("log-uniform", Bar(0.40, 0.50, "dai-yuan")),
+        *_of_spectrum("linear-uniform", Bar(0.50, 0.60, "dai-yuan")),
         Setting(
             "minibatch",
             MIXTURE,
