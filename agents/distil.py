@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,29 +33,22 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.export import begun_from, versions
+from agents.export import versions
 from agents.schedules import check_new
-from agents.ship import task_options
 from agents.slopes import recorded
-from agents.studies import starts
+from agents.teachers import Floats, Teacher, checked, interface
 from agents.training import POLICY, SCORES, mean_score, write_run
-from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
 from metalearn_env.commandline import key_value, run
-from metalearn_env.driving import Act, action_map, averaged
+from metalearn_env.driving import Act, action_map
 from metalearn_env.engine import Engine
 from metalearn_env.observations import feature_names
-from metalearn_env.policy import Policy, load
+from metalearn_env.policy import Policy
 from metalearn_env.progress import progress
-from metalearn_env.ranges import as_integer, as_range
-from metalearn_env.scoring import LEAST_TASKS, TaskSet, task_sets
-from metalearn_env.scoring.cache import Cache
+from metalearn_env.ranges import as_integer
+from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import run_policy
-from metalearn_env.session import HORIZON
 from metalearn_env.splits import task_generator
 
-Floats = NDArray[np.float32]
-#: options that a student may be given, and what they are if it is not
-OF_STUDENTS = {"action": "relative", "interval": 1, "opening": 0, "averaged": False, "ritz": 0}
 LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
 OF_TRAINING = ("rounds", "tasks", "updates", "batch", "memory", "width", "learning_rate")
 
@@ -95,57 +88,6 @@ class Args:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A policy, the environment that it teaches on, and the commands and the steps that it is from."""
-
-    policy: Policy
-    env: str
-    env_kwargs: dict[str, Any]
-    origin: tuple[str, int | None]
-
-    @classmethod
-    def named(cls, name: str) -> Teacher:
-        """Return the teacher of a policy file, or of ID=FILE.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-        """
-        env, _, file = name.rpartition("=")
-        header = (policy := load(file)).header
-        trained_on = header.get("trained_on", header)
-        options = {} if env else task_options(trained_on)
-        return cls(policy, env or trained_on["env"], options, (begun_from(Path(file)), header.get("steps")))
-
-    def sets(self, split: str, tasks: int) -> list[TaskSet]:
-        """Return tasks of its environment, a set for each family."""
-        return task_sets(self.env, split, tasks, 0, self.env_kwargs, Cache())
-
-    @cached_property
-    def _families(self) -> list[TaskSet]:
-        return self.sets("train", LEAST_TASKS)
-
-    def batches(self, tasks: int, rng: np.random.Generator) -> Iterator[list[Engine]]:
-        """Yield training tasks for ever, at their start, divided among its families."""
-        asked = self.env_kwargs.get("horizon", HORIZON)
-        horizons = as_range("horizon", asked, minimum=1, integer=True)
-        return starts(self._families, horizons, max(1, tasks // len(self._families)), rng)
-
-    def lesson(self, observations: Floats, action: str) -> NDArray[Any]:
-        """Return what it would do, (m,), as actions of a kind, for observations (m, columns): it sees the first."""
-        header = self.policy.header
-        done = self.policy(observations[:, : len(header["feature_names"])])
-        if header["action"] == "discrete":
-            return done
-        decades = RELATIVE_DECADES * done[:, 0]
-        if header["action"] == "absolute":
-            level = observations[:, header["feature_names"].index("log10_step")]
-            decades = ABSOLUTE_DECADES * done[:, 0] - level
-        if action == "discrete":
-            return np.abs(decades[:, None] - np.log10(FACTORS)).argmin(axis=1)
-        return np.clip(decades / RELATIVE_DECADES, -1.0, 1.0).astype(np.float32)
-
-
-@dataclass(frozen=True)
 class Decisions:
     """What was seen, and what the teacher would have done."""
 
@@ -181,7 +123,7 @@ class Lessons:
     def play(self, student: Policy, led: float) -> None:
         """Play a round, in which the teacher leads with probability ``led``."""
         for teacher, batches, kept in zip(self._teachers, self._batches, self._kept, strict=True):
-            teaches = partial(self._lesson, teacher)
+            teaches = partial(teacher.lesson, action=self._header["action"])
             kept.append(self._decisions(teaches if self._rng.random() < led else student, teaches, next(batches)))
 
     def drawn(self, n: int) -> tuple[Tensor, Tensor]:
@@ -189,11 +131,6 @@ class Lessons:
         parts = [self._of(kept[int(self._rng.integers(len(kept)))], n) for kept in self._kept]
         observations, actions = (np.concatenate(part) for part in zip(*parts, strict=True))
         return torch.from_numpy(observations), torch.from_numpy(actions)
-
-    def _lesson(self, teacher: Teacher, observations: NDArray[Any]) -> NDArray[Any]:
-        """Return the student's actions that a teacher would take: (m,) of choices, else (m, 1)."""
-        action = teacher.lesson(observations, self._header["action"])
-        return action if action.dtype.kind == "i" else action[:, None]
 
     def _of(self, decisions: Decisions, n: int) -> tuple[Floats, NDArray[Any]]:
         rows = self._rng.integers(len(decisions.actions), size=n)
@@ -205,7 +142,7 @@ class Lessons:
         ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
         before = ends if self.observed is None else self.observed
         self.observed = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
-        return Decisions(seen, teaches(seen).reshape(len(seen)))
+        return Decisions(seen, teaches(seen).ravel())
 
 
 def main(args: Args) -> None:
@@ -217,13 +154,13 @@ def main(args: Args) -> None:
     """
     for name in ("rounds", "tasks", "updates", "batch", "memory", "width", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
-    asked = interface(args)
+    asked = interface(args.env_kwargs)
     teachers = checked(args.teachers, asked)
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
     record["out"] = str(args.out)
     write_run(args.out, record)
-    says, best = {**header(record, teachers, asked), **asked}, -np.inf
+    says, best = header(record, teachers, asked), -np.inf
     for step, student in trained(args, teachers, says):
         score = mean_score(validation(teachers, args.validation_tasks), partial(run_policy, student))
         with (args.out / SCORES).open("a", newline="") as file:
@@ -233,47 +170,6 @@ def main(args: Args) -> None:
             Policy(student.layers, told).save(args.out / POLICY)
     write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
     print(f"best score on validation tasks: {best:.3f}\npolicy: {args.out / POLICY}")
-
-
-def interface(args: Args) -> dict[str, Any]:
-    """Return what a student is asked to observe, and what its actions are to mean; its history is that of its teachers.
-
-    Raises:
-        ValueError: another option, or a value that cannot be honoured.
-    """
-    asked = dict(key_value(text) for text in args.env_kwargs)
-    if unknown := ", ".join(sorted(set(asked) - set(OF_STUDENTS))):
-        raise ValueError(f"a student has the options {', '.join(OF_STUDENTS)}, not {unknown}")
-    found = {"strategy": "dynamic", **OF_STUDENTS, **asked}
-    if found["action"] not in ("relative", "discrete"):
-        raise ValueError(f"a student has relative or discrete actions, not {found['action']!r}")
-    return {**found, "ritz": action_map(found, 1).ritz, "averaged": averaged(found)}
-
-
-def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
-    """Return the teachers of a student.
-
-    Raises:
-        ValueError: none, or one whose actions the student cannot take, that has another history than the first, that
-            decides neither at every step nor as the student does, or that sees what the student does not.
-        FileNotFoundError: there is no such file.
-    """
-    if not names:
-        raise ValueError("name at least one policy file")
-    teachers = [Teacher.named(name) for name in names]
-    history = teachers[0].policy.header["history"]
-    rarely = {name: student[name] for name in ("interval", "opening", "averaged")}
-    wanted = {"strategy": ("dynamic",), "history": (history,), "ritz": (0, student["ritz"])}
-    wanted["action"] = ("relative", "absolute", *(("discrete",) if student["action"] == "discrete" else ()))
-    for name, teacher in zip(names, teachers, strict=True):
-        own = teacher.policy.options
-        often = {} if own["interval"] == 1 else {option: (value,) for option, value in rarely.items()}
-        for option, known in {**wanted, **often}.items():
-            if own[option] not in known:
-                raise ValueError(
-                    f"{name}: a teacher has {option} {' or '.join(map(str, dict.fromkeys(known)))}, not {own[option]!r}"
-                )
-    return teachers
 
 
 def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> Iterator[tuple[int, Policy]]:
@@ -313,6 +209,7 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher], student: Mapping
     return {
         "env": record["env"],
         "env_kwargs": dict(key_value(text) for text in record["env_kwargs"]),
+        **student,
         "history": first["history"],
         "feature_names": list(feature_names(first["history"], student["ritz"])),
         "algorithm": "policy distillation",

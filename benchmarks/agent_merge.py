@@ -6,11 +6,12 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
+from benchmarks.agent_settings import SPECIALISTS
+
 Sections = dict[str, list[str]]  # heading -> its lines, the heading first
 
 TRAINED = "# How they were trained"
 ONE_FOR_ALL = "## One agent for all"  # which is all of the mixtures'
-MIXTURES = ("mixture", "mixture-ritz")
 NOT_TRAINED = "Not trained: "
 
 
@@ -31,7 +32,7 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
     last = ours.pop(TRAINED)
     for heading, lines in [*theirs.items()][1:-1]:  # between the introduction and how they were trained
-        of_mixture = heading == ONE_FOR_ALL and any(name in renewed for name in MIXTURES)
+        of_mixture = heading == ONE_FOR_ALL and any(name in renewed for name in SPECIALISTS)
         whole = heading not in ours or heading.removeprefix("## ") in renewed or of_mixture
         ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
     of_settings = {heading: ours.pop(heading) for name in known if (heading := f"## {name}") in ours}

@@ -75,9 +75,9 @@ What pays stays: logarithmic rewards, relative actions, a history of 5, two laye
 steps at the unit. What could go: `normalize`, `privileged`, `first_step_decades`, and, once longer runs say the same,
 the division of the mixture's rewards.
 
-Three machines trained these, and each is compared with the base of its own: base, returns, budgets, masks and
-decisions are of the third; histories, first steps and rows of the second, where the base of regression had .336; the
-others of the first, .340 and -.099. Three seeds are few: normalised returns, level here, had cost .07 on the first.
+Three machines trained these, and each is compared with the base of its own: base, returns, Ritz values, budgets, masks
+and decisions are of the third; histories, first steps and rows of the second, where the base of regression had .336;
+the others of the first, .340 and -.099. Three seeds are few: normalised returns, level here, had cost .07 on the first.
 
 """
 

@@ -100,10 +100,10 @@ class ActionMap:
         self.ritz = as_integer("ritz", ritz, minimum=0)
         if self.decides_once and self.ritz:
             raise ValueError(f"{strategy} steps are decided once, and see no Ritz values: ritz is 0, not {ritz}")
-        choices = (len(FACTORS) + (RITZ if self.ritz else 0), len(SPREADS))
-        self.choices = choices[: self.size] if action == "discrete" else None
         if self.opening and self.interval == 1:
             raise ValueError(f"with an interval of 1 every step is decided on: opening is 0, not {opening}")
+        choices = (len(FACTORS) + (RITZ if self.ritz else 0), len(SPREADS))
+        self.choices = choices[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
         self._width = np.zeros(n)  # w of the arcsine law
 
@@ -169,10 +169,10 @@ class ActionMap:
         elif self.action == "absolute":
             step = engine.unit * np.exp(_ABSOLUTE_LOG * location)
         else:
-            chosen = location >= len(FACTORS)
-            step = self._center * np.take(FACTORS, np.where(chosen, 0, location))
+            step = self._center * np.take(FACTORS, location, mode="clip")
             if self.ritz:
                 assert ritz is not None
+                chosen = location >= len(FACTORS)
                 step[chosen] = ritz[chosen, location[chosen] - len(FACTORS)]
         self._center = step = np.minimum(np.maximum(step, self._low), self._high)
         if self.strategy == "random":

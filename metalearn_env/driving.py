@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.actions import RITZ, ActionMap
+from metalearn_env.actions import ActionMap
 from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
@@ -39,31 +39,28 @@ class Driver:
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what was decided on: step sizes, or their means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
-        self._ritz: Array | None = None  # the inverse Ritz values that actions may choose from
+        self.krylov: Krylov | None = None  # of an agent that sees Ritz values
         self._t = 0  # inner steps since the episodes began; of some of them, which may have ended before
 
-    def begin(self, kind: str, descriptor: Array, fresh: Learners) -> None:
-        """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k)."""
+    def begin(self, kind: str, descriptor: Array, fresh: Learners, krylov: Krylov | None = None) -> None:
+        """Take up episodes at the start of which ``fresh`` stands, of tasks of one kind and descriptors (n, k).
+
+        For an agent that sees Ritz values, ``krylov`` stands there, too; whoever drives it tells it of inner steps.
+        """
         self.actions.begin(fresh, self._rows)
         self.observer.begin_as(kind, descriptor, fresh, self._rows)
-        self._held, self._left, self._t, self._ritz = None, 0, 0, self._first(fresh)
+        self._held, self._left, self._t, self.krylov = None, 0, 0, krylov
 
     @property
     def looks(self) -> bool:
         """Whether the next step depends on what learners show: `update`, and then `step_size`; if not, `hold`."""
         return not self._left
 
-    def update(self, learners: Learners, krylov: Krylov | None = None) -> None:
-        """Take in what learners show at a decision: what the inner steps since the one before have changed.
-
-        Args:
-            learners: what they show.
-            krylov: what Ritz values tell, for an agent that sees them.
-        """
-        if krylov is not None:
-            krylov.look()
-            self._ritz = krylov.steps
-        self.observer.update(learners, None if krylov is None else krylov.features)
+    def update(self, learners: Learners) -> None:
+        """Take in what learners show at a decision: what the inner steps since the one before have changed."""
+        if self.krylov is not None:
+            self.krylov.look()
+        self.observer.update(learners, None if self.krylov is None else self.krylov.features)
 
     def step_size(self, learners: Learners) -> Array:
         """Return the step sizes, (n,), of the next inner step, that the agent chooses now."""
@@ -83,12 +80,9 @@ class Driver:
         """Hold what was chosen for an interval once more."""
         self._left, self._t = self.actions.interval - 1, self._t + 1
 
-    def _first(self, fresh: Learners) -> Array | None:
-        return np.repeat(fresh.step_size[:, None], RITZ, axis=1) if self.actions.ritz else None
-
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)
-        return self.actions.step_size(actions, learners, self._ritz).copy()
+        return self.actions.step_size(actions, learners, None if self.krylov is None else self.krylov.steps).copy()
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
@@ -126,13 +120,13 @@ def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Arra
     """
     n, family = len(engine.t), engine.family
     driver = Driver(act, header, n)
-    driver.begin(family.kind, family.descriptor(engine.task), engine)
     decisions = seen_at_decisions(n, family.num_parameters, driver.actions.interval, averaged(header))
     last = driver.actions.ritz
     krylov = Krylov(n, family.num_parameters, last) if last else None
     watching = (decisions,) if krylov is None else (decisions, krylov)
     for watcher in watching:
         watcher.begin(engine, np.arange(n))
+    driver.begin(family.kind, family.descriptor(engine.task), engine, krylov)
     while True:
         yield driver.step_size(engine)
         for watcher in watching:
@@ -141,7 +135,7 @@ def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Arra
             yield driver.hold()
             for watcher in watching:
                 watcher.passed(engine)
-        driver.update(decisions.seen(engine), krylov)
+        driver.update(decisions.seen(engine))
 
 
 def action_map(header: Mapping[str, Any], n: int) -> ActionMap:

@@ -87,7 +87,6 @@ class Stepper:
         self._learner.unit[:] = self._learner.step_size[:] = unit
         self._driver = Driver(self.policy, self.policy.header, 1)
         self._averaged = Averaged(1) if averaged(self.policy.header) else None
-        self._krylov: Krylov | None = None  # from the first direction on, if the policy sees Ritz values
         self.t = 0
         self.horizon = horizon
 
@@ -224,7 +223,8 @@ class Stepper:
         if not self.sees_directions:
             return None
         row = np.asarray(direction)
-        size = self._krylov.size if self._krylov is not None and self.t else max(1, row.size)
+        krylov = self._driver.krylov  # from the first direction on
+        size = krylov.size if krylov is not None and self.t else max(1, row.size)
         if direction is None or row.dtype.kind not in "fiu" or row.shape != (size,):
             what = "None" if direction is None else f"{row.dtype} of shape {row.shape}"
             wanted = f"({size},)" if self.t else "(p,)"
@@ -239,12 +239,12 @@ class Stepper:
     def _begin(self, row: Array | None) -> None:
         """Take up a run."""
         self._learner.t[0] = 0
-        self._driver.begin(self._kind, self._descriptor, self._learner)
+        krylov = None if row is None else Krylov(1, row.shape[1], self._driver.actions.ritz)
+        if krylov is not None and row is not None:
+            krylov.begin_as(self._learner, row, np.arange(1))
+        self._driver.begin(self._kind, self._descriptor, self._learner, krylov)
         if self._averaged is not None:
             self._averaged.begin(self._learner, np.arange(1))
-        if row is not None:
-            self._krylov = Krylov(1, row.shape[1], self._driver.actions.ritz)
-            self._krylov.begin_as(self._learner, row, np.arange(1))
 
     def _update(self, row: Array | None) -> None:
         """Take in what is seen where a step has led."""
@@ -252,17 +252,17 @@ class Stepper:
         learner.t[0] = self.t
         if self._averaged is not None:
             self._averaged.passed(learner)
-        if self._krylov is not None and row is not None:
-            self._krylov.passed_as(learner, row)
+        if self._driver.krylov is not None and row is not None:
+            self._driver.krylov.passed_as(learner, row)
         if self._driver.looks:
             learner.t[0] = min(self.t, self.horizon)
             if self._averaged is not None:
                 seen = self._averaged.seen(learner)
-            self._driver.update(seen, self._krylov)
+            self._driver.update(seen)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values; the policy is not among them."""
-        learner = {name: getattr(self._learner, name)[0].item() for name in _STATE}
+        learner, krylov = {name: getattr(self._learner, name)[0].item() for name in _STATE}, self._driver.krylov
         features = list(self.policy.header["feature_names"])
         return {
             "t": self.t,
@@ -271,7 +271,7 @@ class Stepper:
             "learner": learner,
             "driver": self._driver.state(),
             "averaged": None if self._averaged is None else self._averaged.state(),
-            "krylov": None if self._krylov is None else self._krylov.state(),
+            "krylov": None if krylov is None else krylov.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -295,7 +295,7 @@ class Stepper:
             averaged.restore(state["averaged"])
         krylov = self._krylov_of(state.get("krylov"), int(state["t"]))
         self._driver.restore(state["driver"])
-        self._averaged, self._krylov = averaged, krylov
+        self._averaged, self._driver.krylov = averaged, krylov
         for name in _STATE:
             setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
         self.t = int(state["t"])

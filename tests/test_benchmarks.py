@@ -159,7 +159,7 @@ def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pyt
 def test_every_training_can_be_asked_for() -> None:
     tyro = pytest.importorskip("tyro")
     pytest.importorskip("stable_baselines3")
-    from agents import distil, studies, train
+    from agents import distil, studies, teachers, train
     from benchmarks import learning, strategies
     from benchmarks.agent_settings import SETTINGS
     from benchmarks.trainings import DISTIL, SCHEDULES, TRAIN
@@ -182,7 +182,7 @@ def test_every_training_can_be_asked_for() -> None:
         asked = tyro.cli(distil.Args, args=one.command[2:])
         assert len(asked.teachers) == len(SETTINGS[name].teachers)
         assert asked.env_kwargs == SETTINGS[name].agent_kwargs
-        distil.interface(asked)
+        teachers.interface(asked.env_kwargs)
     for one in (one for one in trainings if one.module == TRAIN):
         args = tyro.cli(train.Args, args=one.command[2:])
         task_sets(args.env, "test", 8, 0, train.new_record(args)["options"])

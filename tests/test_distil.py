@@ -15,6 +15,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import distil
+from agents.teachers import Teacher
 from agents.training import POLICY, RUN, read_scores
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
@@ -119,9 +120,9 @@ def test_of_a_step_size_the_factor_next_to_it_is_taken(
     file = teacher(tmp_path / "a.safetensors", "MetaLearn/LinearRegression-v0", QUADRATICS, action, said)
     seen = np.zeros((1, len(feature_names(HISTORY, 2))), np.float32)
     seen[:, feature_names(HISTORY).index("log10_step")] = level
-    one = distil.Teacher.named(file)
+    one = Teacher.named(file)
     assert one.lesson(seen, "discrete").tolist() == [choice]
-    assert one.lesson(seen, "relative") == pytest.approx([decades / 2.0], abs=1e-6)
+    assert one.lesson(seen, "relative").ravel() == pytest.approx([decades / 2.0], abs=1e-6)
 
 
 @pytest.mark.parametrize(
