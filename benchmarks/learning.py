@@ -68,8 +68,8 @@ hardly learns. One that decides every 10 steps does, and better still if it sees
 (`averaged`). Those of docs/results/agents.md, of 16 times the budget, decide every 5, which is then level.
 
 Ritz values of the last twenty steps (`ritz`), where all rows are seen at every step, are worth more than all else
-together to agents that may choose their inverses, and next to nothing to those that only see them: a step that is 3 %
-off costs .03, and relative actions are never as exact.
+together to agents that may choose their inverses, and next to nothing to those that only see them, perhaps as relative
+actions are never as exact.
 
 What pays stays: logarithmic rewards, relative actions, a history of 5, two layers of 64, returns as they come, first
 steps at the unit. What could go: `normalize`, `privileged`, `first_step_decades`, and, once longer runs say the same,

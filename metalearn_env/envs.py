@@ -196,11 +196,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
 
     def _observation(self) -> Any:
         columns = self.session.observer.observation()[0]
-        return (
-            columns
-            if self.observation_form == "flat"
-            else formed(columns, self.session.history, self.session.ritz, "dict")
-        )
+        return formed(columns, self.session.history, self.session.ritz, self.observation_form)
 
     def _info(self) -> dict[str, float]:
         engine = self.session.engine
