@@ -6,7 +6,7 @@ Every teacher is a policy file, which tells the environment that it was trained 
 ``MetaLearn/Clustering-v0=FILE``. There the student plays, and the teacher says at every step what it would have done:
 policy distillation (Rusu et al. 2015) on the states that the student itself leads to (DAgger, Ross et al. 2011); in the
 first half of the rounds the teachers lead part of the time. What is kept is the student of the best score on validation
-tasks, the mean over the teachers' environments.
+tasks, the mean over the teachers' environments; of equal scores, here and elsewhere, the latest.
 
 A student may have other actions than a teacher, and see more: of relative and absolute actions it takes the step size,
 which discrete ones come next to; what a teacher does not see, it is not shown. A teacher that decides at every step can
@@ -165,7 +165,7 @@ def main(args: Args) -> None:
         score = mean_score(validation(teachers, args.validation_tasks), partial(run_policy, student))
         with (args.out / SCORES).open("a", newline="") as file:
             csv.writer(file).writerow((step, score))
-        if score > best:
+        if score >= best:
             best, told = score, {**student.header, "validation_iqm": round(score, 4), "steps": step}
             Policy(student.layers, told).save(args.out / POLICY)
     write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})

@@ -85,10 +85,10 @@ class Training:
         return done
 
     def _score(self, done: int) -> None:
-        """Score the agent on validation tasks, and write it down if it is the best so far."""
+        """Score the agent on validation tasks, and write it down if it is the best so far, of equal ones the latest."""
         policy = self._policy(done)
         iqm = mean_score(self._validation, lambda tasks: run_policy(policy, tasks))
-        if iqm > self._best:
+        if iqm >= self._best:
             policy.header["validation_iqm"], self._best = round(iqm, 4), iqm
             policy.save(self._args.out / POLICY)
         with (self._args.out / SCORES).open("a", newline="") as file:

@@ -72,7 +72,7 @@ def trained(
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
         if step % args.validate_every == 0 or step == args.steps:
             scores.append((step, study.score(mean)))
-            if better := scores[-1][1] > best.validation_iqm:
+            if better := scores[-1][1] >= best.validation_iqm:
                 state = {name: value.clone() for name, value in mean.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
             watch(*scores[-1], mean, better)

@@ -145,6 +145,8 @@ class Observed(BaseCallback):
 class Validation(BaseCallback):
     """Score the agent on validation tasks every ``every`` steps, and export the best so far.
 
+    Of equal scores, such as the highest there is, the latest counts.
+
     Args:
         sets: what to score on; of several sets the mean counts.
         every: environment steps between scores.
@@ -196,7 +198,7 @@ class Validation(BaseCallback):
 
     def _score(self) -> None:
         iqm = mean_score(self._sets, lambda tasks: reached(self.model, self._header, tasks))
-        if iqm > self._best:
+        if iqm >= self._best:
             self._keep(iqm)
         self._best = max(self._best, iqm)
         self.logger.record("validation/iqm", iqm)

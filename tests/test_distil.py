@@ -152,6 +152,15 @@ def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
         np.testing.assert_array_equal(bias, its)
 
 
+def test_of_equal_scores_the_latest_student_is_kept(
+    tmp_path: Path, teachers: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter((1.0, 1.0, 0.5))
+    monkeypatch.setattr(distil, "mean_score", lambda *_: next(scores))
+    distil.main(distil.Args(teachers, tmp_path / "run", rounds=3, updates=1, **{**SMALL, "validate_every": 1}))
+    assert load(tmp_path / "run" / POLICY).header["steps"] == 2
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [

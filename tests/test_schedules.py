@@ -189,6 +189,13 @@ def test_the_same_seed_trains_the_same_map(tmp_path: Path) -> None:
     assert one == two != three
 
 
+def test_of_equal_scores_the_latest_map_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter((0.0, 1.0, 1.0, 0.5))
+    monkeypatch.setattr(Study, "score", lambda *_: next(scores))
+    schedules.main(arguments(tmp_path / "run", steps=3, validate_every=1))
+    assert load(tmp_path / "run" / POLICY).header["steps"] == 2
+
+
 @pytest.mark.parametrize("env", ["MetaLearn/Clustering-v0", "MetaLearn/QLearning-v0", "MetaLearn/Mixture-v0"])
 def test_other_families_and_several(tmp_path: Path, env: str) -> None:
     options = ("horizon:[3,6]", "history:0")

@@ -162,6 +162,14 @@ def test_what_was_met_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (low[progress], high[progress]) == pytest.approx((0.0, 1.0 - 1.0 / TINY["horizon"]))
 
 
+def test_of_equal_scores_the_latest_agent_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter((0.0, 1.0, 1.0, 0.5))
+    monkeypatch.setattr(training, "mean_score", lambda *_: next(scores))
+    train.main(arguments(tmp_path / "run", steps=480, validate_every=160))
+    header = load(tmp_path / "run" / POLICY).header
+    assert (header["validation_iqm"], header["steps"]) == (1.0, 320)
+
+
 def test_validation_tasks_may_be_others(finished: Any, tmp_path: Path) -> None:
     train.main(replace(finished, out=tmp_path / "other", steps=160, validation_kwargs=("horizon:4",)))
     (first, *_), (other, *_) = read_scores(finished.out), read_scores(tmp_path / "other")
