@@ -31,6 +31,9 @@ KNOWN_ANSWER = """Where inputs are Gaussian and of equal variance, the best step
 (`isotropic-lms`, which is told the variance, the noise and the first gap; agents are told none of them). The bar:
 within 10 %, strong: 5 %."""
 
+OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight. What could be known beforehand, where
+agents are not clearly above 0: [foresight.md](foresight.md)."""
+
 SCEPTIC = """Each table has all controls, rules and limits; an open-loop schedule and a static map to a constant step,
 trained through the inner loop; the agents with something taken from them: random actions of the same distribution
 (marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
@@ -59,7 +62,7 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
         yield from ("## A known answer: isotropic LMS", "", KNOWN_ANSWER, "", *known_answer(known[ISOTROPIC]), "")
     defaults = [known[name] for name in DEFAULTS if name in known]
     if defaults:
-        yield from ("## Out of distribution", "", "One axis at a time; the best rule is chosen in hindsight.", "")
+        yield from ("## Out of distribution", "", OUT_OF_DISTRIBUTION, "")
         yield from (*out_of_distribution(defaults), "", "## Real data", "", *real_data(defaults), "")
         yield from (
             "## Invariance",

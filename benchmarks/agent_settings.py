@@ -201,7 +201,7 @@ TEACHERS = (
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
-    *("linear-regression-ritz", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),
+    *("linear-regression-ritz", "linear-regression-later", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),
 )
 
 SETTINGS: dict[str, Setting] = {
@@ -282,13 +282,21 @@ SETTINGS: dict[str, Setting] = {
             hyperparams=_choosing(1024, 50, 8192),
             steps=2_000_000,
         ),
+        Setting(
+            "linear-regression-later",  # whose agents hold steps in runs that are long
+            REGRESSION,
+            ("horizon:[50,150]",),
+            agent_kwargs=(*RITZ, *LATER),
+            hyperparams=_choosing(512, 70, 8192),
+            steps=8_000_000,
+        ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
             "clustering-averaged",
             CLUSTERING,
             agent_kwargs=("interval:5", "opening:5", "averaged:true"),
             hyperparams=_rows(1024, 14),
-            steps=5_000_000,
+            steps=20_000_000,
         ),
         Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
         Setting(

@@ -1,0 +1,238 @@
+"""What step sizes can reach under noise that are chosen beforehand: ``python -m benchmarks.foresight``.
+
+It writes docs/results/foresight.md. S is 0 for the best constant step *in hindsight*, chosen when it is known what was
+drawn, which minibatches, transitions and noise. Here schedules are chosen, for each task by itself, by one who knows it
+to the last digit and may run it as often as wanted, but not what will be drawn when it counts. That is more than an
+agent is told; but an agent sees what is drawn as it comes, and such a schedule does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import singledispatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from agents.inner_loops import final_log_gap as differentiable
+from benchmarks.agent_settings import CLUSTERING, Q_LEARNING, SETTINGS, Setting
+from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
+from metalearn_env.clusters import ClusteringTask
+from metalearn_env.commandline import check_writable
+from metalearn_env.engine import Engine
+from metalearn_env.family import Array
+from metalearn_env.processes import TabularTask
+from metalearn_env.progress import progress
+from metalearn_env.rules.schedules import schedule, shape
+from metalearn_env.scoring import LEAST_SPAN, TaskSet, final_log_gap
+from metalearn_env.scoring.cache import Cache
+from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+
+SETTING = SETTINGS["q-learning"]
+KNOTS = 24  # of a free schedule: log steps, linear in log time in between
+RATE = 0.05  # of Adam
+#: on which agents are not clearly above 0
+AXES = {
+    CLUSTERING: ("clusters", "imbalance", "separation", "heavy_tails", "long_horizon"),
+    Q_LEARNING: ("dimension", "noise", "discount", "scale", "heavy_tails", "short_horizon", "long_horizon"),
+}
+TEXT = """# What could be known beforehand
+
+`python -m benchmarks.foresight` wrote this page.
+
+S is 0 for the best constant step of each task in hindsight, when it is known what was drawn: which minibatches, which
+transitions and noise. Here schedules are chosen for each task by itself and *beforehand*: on other draws of the same
+task, by the mean of the last log gap. That is to know all but what will be drawn, which is more than agents are
+told; on the other hand such a schedule does not see what is drawn as it comes. {count} test tasks of each kind;
+interquartile means and 95 % bootstrap intervals over tasks; diverged: runs of what was chosen beforehand that end above
+the loss they began with. What agents reach on the same tasks: [agents.md](agents.md).
+
+## {title}
+
+{draws} draws of each task. Left: the limit of agents.md, the best multiple of certainty equivalence, on {all} tasks
+that count. Right: as the bar of .30 was measured, certainty equivalence itself and discounts of a uniform law,
+{uniform} tasks. A free schedule has {knots} knots, found by {iterations} steps of Adam along the gradient through runs,
+from the best of the others; which of its iterates counts is chosen on {draws} draws more. In hindsight: chosen from the
+same schedules on what was drawn.
+
+| schedule | beforehand | in hindsight | as the bar was measured, beforehand | in hindsight | diverged |
+|---|---|---|---|---|---|
+"""
+OF_AXES = """
+## Out of distribution
+
+All beforehand, on {draws} draws of each task: the axes on which agents are not clearly above 0. S > 0 asks for more
+than the best constant step that could be known.
+
+| tasks | constant | linear decay | harmonic | the best of these | diverged |
+|---|---|---|---|---|---|
+"""
+
+
+class Draws(NamedTuple):
+    """Draws of the same tasks: some to choose steps by, others to choose among what was found."""
+
+    by: Any  # n tasks, and the same n again, and again
+    among: Any
+
+
+@singledispatch
+def redrawn(task: Any, rng: np.random.Generator) -> Any:
+    """Return the same n tasks with other noise."""
+    raise NotImplementedError(type(task).__name__)
+
+
+@redrawn.register
+def _(task: TabularTask, rng: np.random.Generator) -> TabularTask:
+    bounds = np.moveaxis(task.probabilities.cumsum(axis=1)[:, :-1], 1, 0)  # (branches - 1, n, p)
+    uniform, branch = rng.random(task.next_state.shape), np.zeros(task.next_state.shape, np.int64)
+    for bound in bounds:
+        branch += uniform >= bound[:, None]
+    next_state = np.take_along_axis(task.successors, branch, axis=1)
+    levels = task.noise.reshape(len(task.noise), -1)
+    noise = np.take_along_axis(levels, rng.integers(levels.shape[1], size=levels.shape), axis=1)
+    return task._replace(next_state=next_state.astype(task.next_state.dtype), noise=noise.reshape(task.noise.shape))
+
+
+@redrawn.register
+def _(task: ClusteringTask, rng: np.random.Generator) -> ClusteringTask:
+    return task._replace(batches=rng.integers(task.points.shape[1], size=task.batches.shape, dtype=task.batches.dtype))
+
+
+def several(task: Any, count: int, rng: np.random.Generator) -> Any:
+    """Return n tasks as often as asked for, drawn anew each time."""
+    return type(task)(*map(np.concatenate, zip(*(redrawn(task, rng) for _ in range(count)), strict=True)))
+
+
+def families(horizon: int) -> dict[str, Array]:
+    """Return schedules of one parameter, (members, T), in units."""
+    return {
+        "constant": np.repeat(RATES[:, None], horizon, axis=1),
+        "linear decay": RATES[:, None] * shape("linear", horizon),
+        "harmonic": HALF_LIVES[:, None] / (HALF_LIVES[:, None] + np.arange(horizon)),
+    }
+
+
+def gaps(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
+    """Return the last log gap of each task, (n,), the mean over draws, for steps (T, n) or (T, 1)."""
+    every = _for_all(tasks, drawn, steps)
+    found = final_log_gap(tasks.family, drawn, tasks.horizon, schedule(every))
+    return np.asarray(found.reshape(-1, tasks.tasks).mean(axis=0))
+
+
+def _for_all(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
+    many = len(tasks.family.reference_loss(drawn)) // tasks.tasks
+    return np.tile(np.broadcast_to(steps, (tasks.horizon, tasks.tasks)), (1, many))
+
+
+def best_member(members: Array, tasks: TaskSet, drawn: Any) -> tuple[Array, Array]:
+    """Return the steps, (T, n), of the member that is best for each task on average, and its last log gaps, (n,)."""
+    found = np.stack([gaps(tasks, drawn, member[:, None]) for member in members])
+    return members[found.argmin(axis=0)].T, found.min(axis=0)
+
+
+def free_schedule(tasks: TaskSet, draws: Draws, steps: Array, iterations: int) -> Array:
+    """Return steps, (T, n), found by the gradient through runs, from steps that are good already.
+
+    Adam lowers the mean over the draws to choose by; of its iterates each task keeps the one that is best on the
+    others.
+    """
+    basis = torch.from_numpy(interpolation(tasks.horizon))
+    table = torch.tensor(np.log(steps[basis.numpy().argmax(axis=0)]), requires_grad=True)  # (knots, n)
+    optimizer = torch.optim.Adam([table], lr=RATE)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    kept, best = steps, gaps(tasks, draws.among, steps)
+    start = Engine.start(tasks.family, draws.by, tasks.horizon)
+    unit = torch.from_numpy(start.unit)
+    for _ in progress(range(iterations), "free schedule"):
+        optimizer.zero_grad()
+        every = (basis @ table).exp().repeat(1, len(unit) // tasks.tasks)
+        (differentiable(start, every * unit).sum() * tasks.tasks / len(unit)).backward()
+        assert table.grad is not None
+        table.grad /= table.grad.norm(dim=0).clamp(min=1.0)
+        optimizer.step()
+        rate.step()
+        now = (basis @ table.detach()).exp().numpy()
+        found = gaps(tasks, draws.among, now)
+        kept, best = np.where(found < best, now, kept), np.minimum(found, best)
+    return kept
+
+
+def interpolation(horizon: int) -> Array:
+    """Return what each knot counts at each time, (T, knots)."""
+    times = np.log(np.arange(horizon) + 1.0)
+    knots = np.log(np.unique(np.geomspace(1.0, horizon, KNOTS).round()))
+    return np.stack([np.interp(times, knots, row) for row in np.eye(len(knots))], axis=1)
+
+
+def chosen(tasks: TaskSet, drawn: Any) -> dict[str, Array]:
+    """Return the steps, (T, n), of the member of each kind that is best for each task on draws, and of the best."""
+    found = {name: best_member(members, tasks, drawn) for name, members in families(tasks.horizon).items()}
+    best = np.argmin([gap for _, gap in found.values()], axis=0)
+    steps = np.stack([steps for steps, _ in found.values()])[best, :, np.arange(tasks.tasks)].T
+    return {**{name: steps for name, (steps, _) in found.items()}, "best": steps}
+
+
+def reached(tasks: TaskSet, draws: Draws, iterations: int) -> Iterator[tuple[str, Array]]:
+    """Yield kinds of schedules, and the last log gaps (n,) of the best of each task, chosen on draws."""
+    kinds = chosen(tasks, draws.by)
+    free = free_schedule(tasks, draws, kinds.pop("best"), iterations)
+    for name, steps in {**kinds, "free": free}.items():
+        yield name, gaps(tasks, tasks.task, steps)
+
+
+def page(count: int, draws: int, iterations: int, setting: Setting = SETTING) -> str:
+    """Return the part of the page on the tasks of a setting of Q-learning."""
+    tasks, rng = TaskSet(setting.env, "test", count, 0, setting.options, Cache()), np.random.default_rng(0)
+    others = Draws(several(tasks.task, draws, rng), several(tasks.task, draws, rng))
+    found = [dict(reached(tasks, on, iterations)) for on in (others, Draws(tasks.task, tasks.task))]
+    zero, plain = tasks.oracle[1], of_certainty_equivalence(tasks)
+    uniform = np.asarray(uniform_discount(count).kept(tasks), np.bool_) & (zero - plain >= LEAST_SPAN)
+    told = {"count": count, "draws": draws, "iterations": iterations, "knots": KNOTS, "title": setting.title}
+    lines = [TEXT.format(**told, all=tasks.counted.sum(), uniform=uniform.sum())]
+    for name, gap in found[0].items():
+        both = (gap, found[1][name])
+        cells = [score(tasks.scores(one)) for one in both]
+        cells += [score(((zero - one) / (zero - plain))[uniform]) for one in both]
+        lines.append(f"| {name} | {' | '.join(cells)} | {np.mean(gap > 0.0):.2%} |\n")
+    return "".join(lines)
+
+
+def line(tasks: TaskSet, draws: int) -> str:
+    """Return the line of an axis out of distribution."""
+    found = chosen(tasks, several(tasks.task, draws, np.random.default_rng(0)))
+    ends = [gaps(tasks, tasks.task, steps) for steps in found.values()]
+    cells = [f"{type(tasks.family).__name__}, {tasks.part.axis}", *(score(tasks.scores(gap)) for gap in ends)]
+    return f"| {' | '.join(cells)} | {np.mean(ends[-1] > 0.0):.2%} |\n"
+
+
+def score(scores: Array) -> str:
+    """Return an interquartile mean of S, (n,), and its interval."""
+    low, high = bootstrap_interval(scores[None])
+    return f"{interquartile_mean(scores):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> None:
+    """Measure, print and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=256, help="of each kind")
+    parser.add_argument("--draws", type=int, default=8, help="of each task to choose by, and as many to choose among")
+    parser.add_argument("--axis-draws", type=int, default=4, help="of each task out of distribution")
+    parser.add_argument("--iterations", type=int, default=80, help="of Adam, for free schedules")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/foresight.md"))
+    options = parser.parse_args()
+    check_writable(options.out)
+    text = page(options.tasks, options.draws, options.iterations) + OF_AXES.format(draws=options.axis_draws)
+    moved = [(env, axis) for env, axes in AXES.items() for axis in axes]
+    for env, axis in progress(moved, "axes"):
+        text += line(TaskSet(env, "ood", options.tasks, 0, {"ood": axis}, Cache()), options.axis_draws)
+    options.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
