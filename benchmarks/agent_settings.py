@@ -298,6 +298,15 @@ SETTINGS: dict[str, Setting] = {
             hyperparams=_rows(1024, 14),
             steps=20_000_000,
         ),
+        Setting(
+            "clustering-wide",  # of horizons that vary
+            CLUSTERING,
+            agent_kwargs=("interval:5", "opening:5", "averaged:true"),
+            hyperparams=_rows(1024, 24, 8192),
+            train_env=CLUSTERING,
+            train_kwargs=("horizon:[20,100]",),
+            steps=10_000_000,
+        ),
         Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
         Setting(
             "q-learning-wide",
@@ -324,6 +333,7 @@ SETTINGS: dict[str, Setting] = {
 #: whose agents are scored out of distribution and on real data
 DEFAULTS = (
     *("linear-regression", "linear-regression-ritz", "clustering-default", "clustering-averaged"),
+    "clustering-wide",
     *("q-learning-default", "q-learning-wide", "mixture", "mixture-ritz"),
 )
 ALIKE = ("minibatch", "clustering", "q-learning")
