@@ -292,13 +292,6 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
-            "clustering-averaged",
-            CLUSTERING,
-            agent_kwargs=("interval:5", "opening:5", "averaged:true"),
-            hyperparams=_rows(1024, 14),
-            steps=20_000_000,
-        ),
-        Setting(
             "clustering-wide",  # of horizons that vary
             CLUSTERING,
             agent_kwargs=("interval:5", "opening:5", "averaged:true"),
@@ -332,8 +325,7 @@ SETTINGS: dict[str, Setting] = {
 }
 #: whose agents are scored out of distribution and on real data
 DEFAULTS = (
-    *("linear-regression", "linear-regression-ritz", "clustering-default", "clustering-averaged"),
-    "clustering-wide",
+    *("linear-regression", "linear-regression-ritz", "clustering-default", "clustering-wide"),
     *("q-learning-default", "q-learning-wide", "mixture", "mixture-ritz"),
 )
 ALIKE = ("minibatch", "clustering", "q-learning")
