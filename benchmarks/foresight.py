@@ -118,14 +118,10 @@ def families(horizon: int) -> dict[str, Array]:
 
 def gaps(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
     """Return the last log gap of each task, (n,), the mean over draws, for steps (T, n) or (T, 1)."""
-    every = _for_all(tasks, drawn, steps)
-    found = final_log_gap(tasks.family, drawn, tasks.horizon, schedule(every))
-    return np.asarray(found.reshape(-1, tasks.tasks).mean(axis=0))
-
-
-def _for_all(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
     many = len(tasks.family.reference_loss(drawn)) // tasks.tasks
-    return np.tile(np.broadcast_to(steps, (tasks.horizon, tasks.tasks)), (1, many))
+    every = np.tile(np.broadcast_to(steps, (tasks.horizon, tasks.tasks)), (1, many))
+    found = final_log_gap(tasks.family, drawn, tasks.horizon, schedule(every))
+    return np.asarray(found.reshape(many, tasks.tasks).mean(axis=0))
 
 
 def best_member(members: Array, tasks: TaskSet, drawn: Any) -> tuple[Array, Array]:

@@ -142,6 +142,7 @@ VARIATIONS = (
     *_of_env("history", "history", "0", "1", "10"),
     *_of_env("reward", "reward", "linear"),
     *_of_env("first step", "first_step_decades", "0.5", "2"),
+    Variation("horizon", "20 to 100", env_kwargs=("horizon:[20,100]",)),
     *_of_algorithm("discount", "gamma", "0.99", "0.9"),
     *_of_algorithm("gae_lambda", "gae_lambda", "0.8", "0.95", "1.0"),
     *_of_algorithm("returns", "normalize", "{norm_obs: false, norm_reward: true}"),
