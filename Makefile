@@ -47,7 +47,7 @@ benchmark: .venv/installed  ## speed, memory, scores, controls, rules and schedu
 	$(BIN)/python -m benchmarks.rules
 	$(BIN)/python -m benchmarks.variants
 	$(BIN)/python -m benchmarks.schedules
-	$(BIN)/python -m benchmarks.foresight
+	$(BIN)/python -m benchmarks.beforehand
 	$(BIN)/python -m benchmarks.policies --out docs/results/policies_speed.md
 
 clean:

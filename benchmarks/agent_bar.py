@@ -34,7 +34,7 @@ The bar was set beside figures for discounts drawn uniformly and for certainty e
 both, on {TASKS:,} test tasks, of which a third or so has the discounts of a uniform law; tuned controls are tuned by
 the limit of the page, oracles are the best member for each task in hindsight. In brackets: tasks that count, and those
 that are dropped since their limit is not .1 in log gap below their best constant step. What could be known beforehand
-of such tasks: [foresight.md](foresight.md)."""
+of such tasks: [beforehand.md](beforehand.md)."""
 
 
 def as_measured(trained: Trained, count: int = TASKS) -> Iterator[str]:
@@ -50,7 +50,7 @@ def as_measured(trained: Trained, count: int = TASKS) -> Iterator[str]:
     yield f"| | {' | '.join(_head(tasks, *column) for column in columns)} | diverged |"
     yield f"|{'---|' * (len(columns) + 2)}"
     for name, reached in _rows(trained, tasks):
-        cells = [str(_mean(tasks, reached, rows, one)) for _, rows, one in columns]
+        cells = [str(mean_by(tasks, reached, rows, one)) for _, rows, one in columns]
         yield f"| {name} | {' | '.join(cells)} | {np.mean(reached > 0.0):.2%} |"
 
 
@@ -71,7 +71,8 @@ def _rows(trained: Trained, tasks: TaskSet) -> Iterator[tuple[str, Array]]:
         yield name, final_gaps(contender(name).runs(tasks))
 
 
-def _mean(tasks: TaskSet, reached: Array, rows: Array, one: Array) -> Mean:
+def mean_by(tasks: TaskSet, reached: Array, rows: Array, one: Array) -> Mean:
+    """Return S of last log gaps (runs, n) on those of some rows that count, if those of the limit are ``one``, (n,)."""
     zero = tasks.oracle[1]
     counted = rows & (zero - one >= LEAST_SPAN)
     scores = ((zero - reached) / (zero - one))[:, counted]

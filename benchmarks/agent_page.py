@@ -32,7 +32,7 @@ KNOWN_ANSWER = """Where inputs are Gaussian and of equal variance, the best step
 within 10 %, strong: 5 %."""
 
 OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight. What could be known beforehand, where
-agents are not clearly above 0: [foresight.md](foresight.md)."""
+agents are not clearly above 0: [beforehand.md](beforehand.md)."""
 
 SCEPTIC = """Each table has all controls, rules and limits; an open-loop schedule and a static map to a constant step,
 trained through the inner loop; the agents with something taken from them: random actions of the same distribution

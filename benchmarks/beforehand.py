@@ -1,8 +1,8 @@
-"""What step sizes can reach under noise that are chosen beforehand: ``python -m benchmarks.foresight``.
+"""What step sizes can reach under noise that are chosen beforehand: ``python -m benchmarks.beforehand``.
 
-It writes docs/results/foresight.md. S is 0 for the best constant step *in hindsight*, chosen when it is known what was
+It writes docs/results/beforehand.md. S is 0 for the best constant step *in hindsight*, chosen when it is known what was
 drawn, which minibatches, transitions and noise. Here schedules are chosen, for each task by itself, by one who knows it
-to the last digit and may run it as often as wanted, but not what will be drawn when it counts. That is more than an
+to the last digit and has run it some times, but not what will be drawn when it counts. That is more than an
 agent is told; but an agent sees what is drawn as it comes, and such a schedule does not.
 """
 
@@ -18,37 +18,42 @@ import numpy as np
 import torch
 
 from agents.inner_loops import final_log_gap as differentiable
-from benchmarks.agent_settings import CLUSTERING, Q_LEARNING, SETTINGS, Setting
+from benchmarks.agent_bar import mean_by
+from benchmarks.agent_settings import CLUSTERING, Q_LEARNING, SETTINGS
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
 from metalearn_env.clusters import ClusteringTask
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run
 from metalearn_env.engine import Engine
-from metalearn_env.family import Array
-from metalearn_env.processes import TabularTask
+from metalearn_env.families.clustering import Clustering
+from metalearn_env.families.q_learning import QLearning
+from metalearn_env.family import Array, TaskFamily
+from metalearn_env.processes import TabularTask, choose, random_bytes
 from metalearn_env.progress import progress
+from metalearn_env.ranges import as_integer
 from metalearn_env.rules.schedules import schedule, shape
 from metalearn_env.scoring import LEAST_SPAN, TaskSet, final_log_gap
 from metalearn_env.scoring.cache import Cache
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.tails import NOISE_LEVELS
 
 SETTING = SETTINGS["q-learning"]
-KNOTS = 24  # of a free schedule: log steps, linear in log time in between
+KNOTS = 24  # of a free schedule, but for those that round to the same step: log steps, linear in log time in between
 RATE = 0.05  # of Adam
-#: on which agents are not clearly above 0
+#: on which some agents of docs/results/agents.md are not clearly above 0
 AXES = {
-    CLUSTERING: ("clusters", "imbalance", "separation", "heavy_tails", "long_horizon"),
+    CLUSTERING: ("clusters", "imbalance", "separation", "heavy_tails", "short_horizon", "long_horizon"),
     Q_LEARNING: ("dimension", "noise", "discount", "scale", "heavy_tails", "short_horizon", "long_horizon"),
 }
 TEXT = """# What could be known beforehand
 
-`python -m benchmarks.foresight` wrote this page.
+`python -m benchmarks.beforehand` wrote this page.
 
 S is 0 for the best constant step of each task in hindsight, when it is known what was drawn: which minibatches, which
 transitions and noise. Here schedules are chosen for each task by itself and *beforehand*: on other draws of the same
 task, by the mean of the last log gap. That is to know all but what will be drawn, which is more than agents are
 told; on the other hand such a schedule does not see what is drawn as it comes. {count} test tasks of each kind;
 interquartile means and 95 % bootstrap intervals over tasks; diverged: runs of what was chosen beforehand that end above
-the loss they began with. What agents reach on the same tasks: [agents.md](agents.md).
+the loss they began with. More draws would choose better, and other schedules may be better than these: what is here is
+no bound. What agents reach: [agents.md](agents.md), as the bar was measured on more tasks than here.
 
 ## {title}
 
@@ -64,8 +69,8 @@ same schedules on what was drawn.
 OF_AXES = """
 ## Out of distribution
 
-All beforehand, on {draws} draws of each task: the axes on which agents are not clearly above 0. S > 0 asks for more
-than the best constant step that could be known.
+All beforehand, on {draws} draws of each task: the axes on which some agents are not clearly above 0. S > 0 asks for
+more than the best constant step that could be known.
 
 | tasks | constant | linear decay | harmonic | the best of these | diverged |
 |---|---|---|---|---|---|
@@ -73,38 +78,43 @@ than the best constant step that could be known.
 
 
 class Draws(NamedTuple):
-    """Draws of the same tasks: some to choose steps by, others to choose among what was found."""
+    """Draws of the same n tasks, one after the other: some to find steps on, others to choose among what was found."""
 
-    by: Any  # n tasks, and the same n again, and again
-    among: Any
+    to_find: Any
+    to_choose: Any
 
 
 @singledispatch
-def redrawn(task: Any, rng: np.random.Generator) -> Any:
-    """Return the same n tasks with other noise."""
-    raise NotImplementedError(type(task).__name__)
+def redrawn(family: TaskFamily, task: Any, rng: np.random.Generator) -> Any:
+    """Return the same n tasks, with other noise of the law that theirs is of.
+
+    Raises:
+        ValueError: it is not known how.
+    """
+    raise ValueError(f"how {type(family).__name__} is drawn anew is not known")
 
 
 @redrawn.register
-def _(task: TabularTask, rng: np.random.Generator) -> TabularTask:
-    bounds = np.moveaxis(task.probabilities.cumsum(axis=1)[:, :-1], 1, 0)  # (branches - 1, n, p)
-    uniform, branch = rng.random(task.next_state.shape), np.zeros(task.next_state.shape, np.int64)
-    for bound in bounds:
-        branch += uniform >= bound[:, None]
-    next_state = np.take_along_axis(task.successors, branch, axis=1)
-    levels = task.noise.reshape(len(task.noise), -1)
-    noise = np.take_along_axis(levels, rng.integers(levels.shape[1], size=levels.shape), axis=1)
-    return task._replace(next_state=next_state.astype(task.next_state.dtype), noise=noise.reshape(task.noise.shape))
+def _(family: QLearning, task: TabularTask, rng: np.random.Generator) -> TabularTask:
+    if task.branch.shape[1] or task.explores.shape[1]:
+        raise ValueError("processes that are given, or along trajectories, are not drawn anew")
+    cuts = np.rint(256.0 * task.probabilities.cumsum(axis=1)[:, :-1]).astype(np.int16) - 1
+    there = task.noise.any(axis=1, keepdims=True)  # pairs that are not there have none
+    return task._replace(
+        next_state=choose(random_bytes(rng, *task.next_state.shape), cuts, task.successors),
+        noise=NOISE_LEVELS[family.tails].at(random_bytes(rng, *task.noise.shape)) * there,
+    )
 
 
 @redrawn.register
-def _(task: ClusteringTask, rng: np.random.Generator) -> ClusteringTask:
+def _(family: Clustering, task: ClusteringTask, rng: np.random.Generator) -> ClusteringTask:
     return task._replace(batches=rng.integers(task.points.shape[1], size=task.batches.shape, dtype=task.batches.dtype))
 
 
-def several(task: Any, count: int, rng: np.random.Generator) -> Any:
+def several(tasks: TaskSet, count: int, rng: np.random.Generator) -> Any:
     """Return n tasks as often as asked for, drawn anew each time."""
-    return type(task)(*map(np.concatenate, zip(*(redrawn(task, rng) for _ in range(count)), strict=True)))
+    draws = [redrawn(tasks.family, tasks.task, rng) for _ in range(count)]
+    return type(tasks.task)(*map(np.concatenate, zip(*draws, strict=True)))
 
 
 def families(horizon: int) -> dict[str, Array]:
@@ -116,7 +126,7 @@ def families(horizon: int) -> dict[str, Array]:
     }
 
 
-def gaps(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
+def mean_gaps(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
     """Return the last log gap of each task, (n,), the mean over draws, for steps (T, n) or (T, 1)."""
     many = len(tasks.family.reference_loss(drawn)) // tasks.tasks
     every = np.tile(np.broadcast_to(steps, (tasks.horizon, tasks.tasks)), (1, many))
@@ -126,7 +136,7 @@ def gaps(tasks: TaskSet, drawn: Any, steps: Array) -> Array:
 
 def best_member(members: Array, tasks: TaskSet, drawn: Any) -> tuple[Array, Array]:
     """Return the steps, (T, n), of the member that is best for each task on average, and its last log gaps, (n,)."""
-    found = np.stack([gaps(tasks, drawn, member[:, None]) for member in members])
+    found = np.stack([mean_gaps(tasks, drawn, member[:, None]) for member in members])
     return members[found.argmin(axis=0)].T, found.min(axis=0)
 
 
@@ -140,8 +150,8 @@ def free_schedule(tasks: TaskSet, draws: Draws, steps: Array, iterations: int) -
     table = torch.tensor(np.log(steps[basis.numpy().argmax(axis=0)]), requires_grad=True)  # (knots, n)
     optimizer = torch.optim.Adam([table], lr=RATE)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    kept, best = steps, gaps(tasks, draws.among, steps)
-    start = Engine.start(tasks.family, draws.by, tasks.horizon)
+    kept, best = steps, mean_gaps(tasks, draws.to_choose, steps)
+    start = Engine.start(tasks.family, draws.to_find, tasks.horizon)
     unit = torch.from_numpy(start.unit)
     for _ in progress(range(iterations), "free schedule"):
         optimizer.zero_grad()
@@ -152,7 +162,7 @@ def free_schedule(tasks: TaskSet, draws: Draws, steps: Array, iterations: int) -
         optimizer.step()
         rate.step()
         now = (basis @ table.detach()).exp().numpy()
-        found = gaps(tasks, draws.among, now)
+        found = mean_gaps(tasks, draws.to_choose, now)
         kept, best = np.where(found < best, now, kept), np.minimum(found, best)
     return kept
 
@@ -174,61 +184,63 @@ def chosen(tasks: TaskSet, drawn: Any) -> dict[str, Array]:
 
 def reached(tasks: TaskSet, draws: Draws, iterations: int) -> Iterator[tuple[str, Array]]:
     """Yield kinds of schedules, and the last log gaps (n,) of the best of each task, chosen on draws."""
-    kinds = chosen(tasks, draws.by)
+    kinds = chosen(tasks, draws.to_find)
     free = free_schedule(tasks, draws, kinds.pop("best"), iterations)
     for name, steps in {**kinds, "free": free}.items():
-        yield name, gaps(tasks, tasks.task, steps)
+        yield name, mean_gaps(tasks, tasks.task, steps)
 
 
-def page(count: int, draws: int, iterations: int, setting: Setting = SETTING) -> str:
-    """Return the part of the page on the tasks of a setting of Q-learning."""
-    tasks, rng = TaskSet(setting.env, "test", count, 0, setting.options, Cache()), np.random.default_rng(0)
-    others = Draws(several(tasks.task, draws, rng), several(tasks.task, draws, rng))
+def page(tasks: TaskSet, title: str, draws: int, iterations: int) -> str:
+    """Return the part of the page on tasks of Q-learning."""
+    rng = np.random.default_rng(0)
+    others = Draws(several(tasks, draws, rng), several(tasks, draws, rng))
     found = [dict(reached(tasks, on, iterations)) for on in (others, Draws(tasks.task, tasks.task))]
-    zero, plain = tasks.oracle[1], of_certainty_equivalence(tasks)
-    uniform = np.asarray(uniform_discount(count).kept(tasks), np.bool_) & (zero - plain >= LEAST_SPAN)
-    told = {"count": count, "draws": draws, "iterations": iterations, "knots": KNOTS, "title": setting.title}
-    lines = [TEXT.format(**told, all=tasks.counted.sum(), uniform=uniform.sum())]
+    every, uniform = np.ones(tasks.tasks, np.bool_), uniform_discount(tasks.tasks).kept(tasks)
+    measures = ((every, tasks.limit), (uniform, plain := of_certainty_equivalence(tasks)))
+    told = {"count": tasks.tasks, "draws": draws, "iterations": iterations, "title": title}
+    knots, counted = interpolation(tasks.horizon).shape[1], (uniform * (tasks.oracle[1] - plain >= LEAST_SPAN)).sum()
+    lines = [TEXT.format(**told, knots=knots, all=tasks.counted.sum(), uniform=counted)]
     for name, gap in found[0].items():
-        both = (gap, found[1][name])
-        cells = [score(tasks.scores(one)) for one in both]
-        cells += [score(((zero - one) / (zero - plain))[uniform]) for one in both]
-        lines.append(f"| {name} | {' | '.join(cells)} | {np.mean(gap > 0.0):.2%} |\n")
+        cells = [mean_by(tasks, one[name][None], *by) for by in measures for one in found]
+        lines.append(f"| {name} | {' | '.join(map(str, cells))} | {np.mean(gap > 0.0):.2%} |\n")
     return "".join(lines)
 
 
 def line(tasks: TaskSet, draws: int) -> str:
     """Return the line of an axis out of distribution."""
-    found = chosen(tasks, several(tasks.task, draws, np.random.default_rng(0)))
-    ends = [gaps(tasks, tasks.task, steps) for steps in found.values()]
-    cells = [f"{type(tasks.family).__name__}, {tasks.part.axis}", *(score(tasks.scores(gap)) for gap in ends)]
-    return f"| {' | '.join(cells)} | {np.mean(ends[-1] > 0.0):.2%} |\n"
-
-
-def score(scores: Array) -> str:
-    """Return an interquartile mean of S, (n,), and its interval."""
-    low, high = bootstrap_interval(scores[None])
-    return f"{interquartile_mean(scores):.3f} [{low:.3f}, {high:.3f}]"
+    found = chosen(tasks, several(tasks, draws, np.random.default_rng(0)))
+    ends = [mean_gaps(tasks, tasks.task, steps) for steps in found.values()]
+    every = np.ones(tasks.tasks, np.bool_)
+    cells = [str(mean_by(tasks, gap[None], every, tasks.limit)) for gap in ends]
+    name = f"{type(tasks.family).__name__}, {tasks.part.axis}"
+    return f"| {name} | {' | '.join(cells)} | {np.mean(ends[-1] > 0.0):.2%} |\n"
 
 
 def main() -> None:
-    """Measure, print and write the page."""
+    """Measure, write the page and print it.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be honoured; nothing is measured.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=256, help="of each kind")
     parser.add_argument("--draws", type=int, default=8, help="of each task to choose by, and as many to choose among")
     parser.add_argument("--axis-draws", type=int, default=4, help="of each task out of distribution")
     parser.add_argument("--iterations", type=int, default=80, help="of Adam, for free schedules")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/foresight.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/beforehand.md"))
     options = parser.parse_args()
+    for name, least in (("draws", 1), ("axis_draws", 1), ("iterations", 1)):
+        as_integer(name, getattr(options, name), minimum=least)
     check_writable(options.out)
-    text = page(options.tasks, options.draws, options.iterations) + OF_AXES.format(draws=options.axis_draws)
-    moved = [(env, axis) for env, axes in AXES.items() for axis in axes]
-    for env, axis in progress(moved, "axes"):
-        text += line(TaskSet(env, "ood", options.tasks, 0, {"ood": axis}, Cache()), options.axis_draws)
-    options.out.write_text(text)
-    print(text)
+    tasks = TaskSet(SETTING.env, "test", options.tasks, 0, SETTING.options, Cache())
+    moved = [
+        TaskSet(env, "ood", options.tasks, 0, {"ood": axis}, Cache()) for env, axes in AXES.items() for axis in axes
+    ]
+    text = page(tasks, SETTING.title, options.draws, options.iterations) + OF_AXES.format(draws=options.axis_draws)
+    options.out.write_text(text + "".join(line(one, options.axis_draws) for one in progress(moved, "axes")))
+    print(options.out.read_text())
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main()
+    raise SystemExit(run(main))
