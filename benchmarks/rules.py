@@ -10,6 +10,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -106,15 +107,14 @@ def q_learning_rows() -> dict[str, Any]:
 
 def of_certainty_equivalence(tasks: TaskSet) -> Array:
     """Return the last log gap, (n,), of certainty equivalence, which is not scaled in hindsight."""
-    key = id(tasks)
-    if key not in _EQUIVALENT:
+    if tasks not in _EQUIVALENT:
         start = Engine.start(tasks.family, tasks.task, tasks.horizon)
         theta = certainty_equivalence(tasks.family, tasks.task, tasks.horizon)  # type: ignore[arg-type]
-        _EQUIVALENT[key] = np.log(tasks.family.loss(tasks.task, theta) / start.initial_gap)
-    return _EQUIVALENT[key]
+        _EQUIVALENT[tasks] = np.log(tasks.family.loss(tasks.task, theta) / start.initial_gap)
+    return _EQUIVALENT[tasks]
 
 
-_EQUIVALENT: dict[int, Array] = {}
+_EQUIVALENT: WeakKeyDictionary[TaskSet, Array] = WeakKeyDictionary()
 
 
 def spectra(tasks: int) -> dict[str, Setting]:
