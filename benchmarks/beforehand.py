@@ -61,7 +61,7 @@ no bound. What agents reach: [agents.md](agents.md), as the bar was measured on 
 that count. Right: as the bar of .30 was measured, certainty equivalence itself and discounts of a uniform law,
 {uniform} tasks. A free schedule has {knots} knots, found by {iterations} steps of Adam along the gradient through runs,
 from the best of the others; which of its iterates counts is chosen on {draws} draws more. In hindsight: chosen from the
-same schedules on what was drawn.
+same schedules on what was drawn; constants are then below 0 as their grid is coarser than that of S.
 
 | schedule | beforehand | in hindsight | as the bar was measured, beforehand | in hindsight | diverged |
 |---|---|---|---|---|---|
