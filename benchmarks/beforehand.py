@@ -229,8 +229,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=80, help="of Adam, for free schedules")
     parser.add_argument("--out", type=Path, default=Path("docs/results/beforehand.md"))
     options = parser.parse_args()
-    for name, least in (("draws", 1), ("axis_draws", 1), ("iterations", 1)):
-        as_integer(name, getattr(options, name), minimum=least)
+    for name in ("draws", "axis_draws", "iterations"):
+        as_integer(name, getattr(options, name), minimum=1)
     check_writable(options.out)
     tasks = TaskSet(SETTING.env, "test", options.tasks, 0, SETTING.options, Cache())
     moved = [
