@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metalearn_env.policy import SHIPPED, Policy
+from metalearn_env.policy import SHIPPED, Policy, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -66,6 +66,18 @@ def test_the_wheel_holds_the_package_alone(wheel):
         f"metalearn_env/policies/{path.name}" for path in (ROOT / "metalearn_env/policies").glob("*.safetensors")
     }
     assert shipped <= set(names)
+
+
+def test_the_readme_tells_what_every_shipped_policy_reaches():
+    rows = dict(re.findall(r"^\| \[`([a-z-]+)`\]\(docs/policies/\1\.md\) \| `[^`]+` \| (\S+) \|", README, re.MULTILINE))
+    said = {}
+    for path in SHIPPED.glob("*.safetensors"):
+        tables = load(path).header["scores"]
+        own = [row["iqm"] for table in tables for row in table["rows"] if row["controller"] == path.stem]
+        said[path.stem] = sum(own) / len(own)
+    assert set(rows) == set(said)
+    for name, iqm in said.items():
+        assert float(rows[name]) == pytest.approx(iqm, abs=6e-4), name
 
 
 def test_the_installed_package_is_the_one_that_runs(installed):
