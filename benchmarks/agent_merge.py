@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from itertools import groupby
-
-from benchmarks.agent_settings import SPECIALISTS
 
 Sections = dict[str, list[str]]  # heading -> its lines, the heading first
 
 TRAINED = "# How they were trained"
-ONE_FOR_ALL = "## One agent for all"  # which is all of the mixtures'
+ONE_FOR_ALL = "## One agent for all: "  # and the name of the mixture that it is of
 NOT_TRAINED = "Not trained: "
 
 
@@ -32,8 +29,7 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
     last = ours.pop(TRAINED)
     for heading, lines in [*theirs.items()][1:-1]:  # between the introduction and how they were trained
-        of_mixture = heading == ONE_FOR_ALL and any(name in renewed for name in SPECIALISTS)
-        whole = heading not in ours or heading.removeprefix("## ") in renewed or of_mixture
+        whole = heading not in ours or heading.removeprefix(ONE_FOR_ALL).removeprefix("## ") in renewed
         ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
     of_settings = {heading: ours.pop(heading) for name in known if (heading := f"## {name}") in ours}
     ours |= {**of_settings, TRAINED: with_rows(last, theirs[TRAINED], renewed)}
@@ -66,20 +62,12 @@ def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) 
 
 
 def in_order(lines: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return lines with those of each table that begin with the name of a setting in the order of the settings."""
-    ordered: list[str] = []
-    for is_table, block in groupby(lines, lambda line: line.startswith("|")):
-        found = list(block)
-        ordered += _rows_in_order(found, known) if is_table else found
-    return ordered
-
-
-def _rows_in_order(rows: Sequence[str], known: Sequence[str]) -> list[str]:
-    firsts = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    """Return lines with those that begin with the name of a setting in the order of the settings."""
+    firsts = [line.split(" | ")[0].removeprefix("| ") for line in lines]
     places = [place for place, first in enumerate(firsts) if first in known]
-    ordered = list(rows)
+    ordered = list(lines)
     for place, other in zip(places, sorted(places, key=lambda place: known.index(firsts[place])), strict=True):
-        ordered[place] = rows[other]
+        ordered[place] = lines[other]
     return ordered
 
 

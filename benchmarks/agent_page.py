@@ -84,11 +84,9 @@ def _one_for_all(known: Mapping[str, Trained], runs: Path, tasks: int) -> Iterat
     others = (name for names in SPECIALISTS.values() for name in names)
     found = {name: known.get(name) or Trained(SETTINGS[name], runs, tasks) for name in (*SPECIALISTS, *others)}
     there = {name: one for name, one in found.items() if one.setting.policy_files(runs)}
-    if any(name in there for name in SPECIALISTS):
-        yield from (ONE_FOR_ALL, "")
     for mixture, names in SPECIALISTS.items():
         if mixture in there:
-            yield from (f"Agents of `{mixture}`:", "")
+            yield from (f"{ONE_FOR_ALL}{mixture}", "")
             yield from (*mixture_table(there[mixture], [there[name] for name in names if name in there]), "")
 
 

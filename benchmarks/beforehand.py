@@ -120,7 +120,7 @@ def several(tasks: TaskSet, count: int, rng: np.random.Generator) -> Any:
 def families(horizon: int) -> dict[str, Array]:
     """Return schedules of one parameter, (members, T), in units."""
     return {
-        "constant": np.repeat(RATES[:, None], horizon, axis=1),
+        "constant": RATES[:, None] * shape("constant", horizon),
         "linear decay": RATES[:, None] * shape("linear", horizon),
         "harmonic": HALF_LIVES[:, None] / (HALF_LIVES[:, None] + np.arange(horizon)),
     }

@@ -312,15 +312,12 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     assert text.index("## x\n") < text.index("## b\n") < text.index("## a\n") < text.index("# How they were trained")
     assert text.index("| x | 1 |") < text.index("| b | 0 |") < text.index("| b | 1 |") < text.index("| a | 0 |")
     assert "| iris | a |" not in merged(old, page({"a": "0.7"}, "wine"), ["a"], known)
-    both = old.replace("## Real data", "## One agent for all\n\n| a | 0.1 |\n\n## Real data")
-    new = page({"mixture-ritz": "0.7"}, "wine").replace(
-        "## Real data", "## One agent for all\n\n| a | 0.2 |\n\n## Real data"
-    )
-    assert "\n\n| a | 0.2 |\n\n## Real data" in merged(both, new, ["mixture-ritz"], known)
-    two = new.replace("| a | 0.2 |\n", "| b | 0.2 |\n| a | 0.2 |\n\n| a | 0.3 |\n")
-    text = merged(both, two, ["mixture-ritz"], known)
-    assert "\n\n| a | 0.2 |\n| b | 0.2 |\n\n| a | 0.3 |\n\n## Real data" in text  # each table by itself
-    assert "\n\n| a | 0.1 |\n\n## Real data" in merged(both, new.replace("mixture-ritz", "b"), ["b"], known)
+    of_x, of_y = ("## One agent for all: x\n\n| a | 0.1 |\n| b | 0.1 |", "## One agent for all: y\n\n| a | 0.3 |")
+    both = old.replace("## Real data", f"{of_x}\n\n{of_y}\n\n## Real data")
+    new = page({"x": "0.7"}, "wine").replace("## Real data", "## One agent for all: x\n\n| b | 0.2 |\n\n## Real data")
+    assert f"## One agent for all: x\n\n| b | 0.2 |\n\n{of_y}\n\n## Real data" in merged(both, new, ["x"], known)
+    new = new.replace("| x | 0.7 |", "| b | 0.7 |")  # of a setting that the mixture is compared with: its row alone
+    assert f"| a | 0.1 |\n| b | 0.2 |\n\n{of_y}\n\n## Real data" in merged(both, new, ["b"], known)
     with pytest.raises(ValueError, match="How they were trained"):
         merged("# Agents\n", old, ["a"], known)
 
