@@ -6,7 +6,7 @@ Every teacher is a policy file, which tells the environment that it was trained 
 ``MetaLearn/Clustering-v0=FILE``. There the student plays, and the teacher says at every step what it would have done:
 policy distillation (Rusu et al. 2015) on the states that the student itself leads to (DAgger, Ross et al. 2011); in the
 first half of the rounds the teachers lead part of the time. What is kept is the student of the best score on validation
-tasks, the mean over the teachers' environments; of equal scores, here and elsewhere, the latest.
+tasks, the mean over the teachers' environments; of equal scores the latest.
 
 A student may have other actions than a teacher, and see more: of relative and absolute actions it takes the step size,
 which discrete ones come next to; what a teacher does not see, it is not shown. A teacher that decides at every step can
