@@ -2,11 +2,11 @@
 
     python -m agents.distil runs/agents/*/seed-0/policy.safetensors --env MetaLearn/Mixture-v0 --out runs/mixture
 
-Every teacher is a policy file, which tells the environment that it was trained on, or the id of another one and a file,
-``MetaLearn/Clustering-v0=FILE``. There the student plays, and the teacher says at every step what it would have done:
-policy distillation (Rusu et al. 2015) on the states that the student itself leads to (DAgger, Ross et al. 2011); in the
-first half of the rounds the teachers lead part of the time. What is kept is the student of the best score on validation
-tasks, the mean over the teachers' environments; of equal scores the latest.
+Every teacher is a policy file, which tells the environment that it was trained on, or the id of another one, with
+options, and a file, ``"MetaLearn/Clustering-v0 horizon:[20,100]=FILE"``. There the student plays, and the teacher says
+at every step what it would have done: policy distillation (Rusu et al. 2015) on the states that the student itself
+leads to (DAgger, Ross et al. 2011); in the first half of the rounds the teachers lead part of the time. What is kept is
+the student of the best score on validation tasks, the mean over the teachers' environments; of equal scores the latest.
 
 A student may have other actions than a teacher, and see more: of relative and absolute actions it takes the step size,
 which discrete ones come next to; what a teacher does not see, it is not shown. A teacher that decides at every step can
@@ -58,7 +58,7 @@ class Args:
     """Train one policy on what several do."""
 
     teachers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """policy files, or ID=FILE for another environment than the one it was trained on"""
+    """policy files, or "ID KEY:VALUE ...=FILE" for other tasks than those it was trained on"""
     out: Path
     """folder of the run"""
     env: str = "MetaLearn/Mixture-v0"

@@ -94,7 +94,7 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
     of_tasks = [
         (
             header["env"],
-            task_options(header),
+            task_options(header["env_kwargs"]),
             _record(run)["validation_tasks"],
             _record(run).get("validation_kwargs"),
         )
@@ -126,7 +126,7 @@ def scored(
     policy = load(folder / POLICY)
     if elsewhere:
         policy = replace(policy, header=moved(policy.header, *elsewhere))
-    env, options = policy.header["env"], task_options(policy.header)
+    env, options = policy.header["env"], task_options(policy.header["env_kwargs"])
     sets = task_sets(env, "test", tasks, 0, options, Cache())
     result = score(sets, beside([policies(name, [folder / POLICY])], sets, controllers), show_progress=True)
     (row,) = [row for row in result["rows"] if row["controller"] == name]
@@ -155,9 +155,9 @@ def moved(header: Mapping[str, Any], env: str, options: Mapping[str, Any]) -> di
     return {**header, "env": env, "env_kwargs": {**of_agents, **options}, "trained_on": trained_on}
 
 
-def task_options(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those options of the environment, of all that a policy was trained with, that its tasks depend on."""
-    return {name: value for name, value in header["env_kwargs"].items() if name not in OF_AGENTS}
+def task_options(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of an environment, of all that it has, that its tasks depend on."""
+    return {name: value for name, value in env_kwargs.items() if name not in OF_AGENTS}
 
 
 def command(name: str, env: str, options: Mapping[str, Any], tasks: int) -> str:

@@ -40,16 +40,21 @@ class Teacher:
 
     @classmethod
     def named(cls, name: str) -> Teacher:
-        """Return the teacher of a policy file, or of ID=FILE.
+        """Return the teacher of a policy file, or of a file on other tasks, "ID KEY:VALUE ...=FILE".
 
         Raises:
             FileNotFoundError: there is no such file.
+            ValueError: an option that the tasks do not have.
         """
-        env, _, file = name.rpartition("=")
+        told, _, file = name.rpartition("=")
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
-        options = {} if env else task_options(trained_on)
-        return cls(policy, env or trained_on["env"], options, (begun_from(Path(file)), header.get("steps")))
+        env, *options = told.split() or [trained_on["env"]]
+        asked = dict(key_value(text) for text in options) if told else trained_on["env_kwargs"]
+        tasks = task_options(asked)
+        if told and tasks != asked:
+            raise ValueError(f"{name}: lessons have options of tasks, not {', '.join(sorted(set(asked) - set(tasks)))}")
+        return cls(policy, env, tasks, (begun_from(Path(file)), header.get("steps")))
 
     def sets(self, split: str, tasks: int) -> list[TaskSet]:
         """Return tasks of its environment, a set for each family."""
@@ -105,7 +110,8 @@ def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
 
     Raises:
         ValueError: none, or one whose actions the student cannot take, that has another history than the first, that
-            decides neither at every step nor as the student does, or that sees what the student does not.
+            decides neither at every step nor as the student does, or that sees what the student does not; or tasks that
+            there are not.
         FileNotFoundError: there is no such file.
     """
     if not names:
@@ -117,6 +123,7 @@ def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
     wanted["action"] = ("relative", "absolute", *(("discrete",) if student["action"] == "discrete" else ()))
     for name, teacher in zip(names, teachers, strict=True):
         own = teacher.policy.options
+        teacher.sets("train", LEAST_TASKS)
         often = {} if own["interval"] == 1 else {option: (value,) for option, value in rarely.items()}
         for option, known in {**wanted, **often}.items():
             if own[option] not in known:

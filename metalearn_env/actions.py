@@ -12,7 +12,9 @@ discrete    i in 0..6                    last step * (.5, .707, .9, 1, 1.1, 1.41
 Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative modes: Xu et al. 2019, arXiv 1909.09712.
 
 A step size is held for ``interval`` inner steps, up to the next decision; in the ``opening``, the first inner steps of
-an episode, each is decided on.
+an episode, each is decided on. The inverse of a Ritz value is taken once: what it removes it removes at the first time,
+and what it lets grow would grow each time. The rest of the interval takes the inverse of the largest Ritz value, the
+shortest of such steps, which lets hardly anything grow.
 
 With the strategy "random" the agent decides once, on a mean and a spread, and the environment draws every step of the
 inner run by the arcsine law,
@@ -105,6 +107,7 @@ class ActionMap:
         choices = (len(FACTORS) + (RITZ if self.ritz else 0), len(SPREADS))
         self.choices = choices[: self.size] if action == "discrete" else None
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
+        self._rest = np.zeros(n)  # the step size of what is left of an interval after its first inner step
         self._width = np.zeros(n)  # w of the arcsine law
 
     def begin(self, fresh: Learners, rows: Rows) -> None:
@@ -161,9 +164,10 @@ class ActionMap:
         Args:
             actions: parsed, (n, size).
             engine: the learners that are to move.
-            ritz: the inverse Ritz values that discrete actions may choose, (n, RITZ), if they may.
+            ritz: the inverse Ritz values that discrete actions may choose, and the shortest of all, (n, RITZ + 1), if
+                they may.
         """
-        location = actions[:, 0]
+        location, rest = actions[:, 0], None
         if self.action == "relative":
             step = self._center * np.exp(_RELATIVE_LOG * location)
         elif self.action == "absolute":
@@ -174,11 +178,21 @@ class ActionMap:
                 assert ritz is not None
                 chosen = location >= len(FACTORS)
                 step[chosen] = ritz[chosen, location[chosen] - len(FACTORS)]
-        self._center = step = np.minimum(np.maximum(step, self._low), self._high)
+                rest = self._bounded(np.where(chosen, ritz[:, -1], step))
+        self._center = step = self._bounded(step)
+        self._rest = step if rest is None else rest
         if self.strategy == "random":
             spread = np.take(SPREADS, actions[:, 1]) if self.choices else 0.5 * SPREADS[-1] * (1.0 + actions[:, 1])
             self._width = np.tanh(_HALF_A_DECADE * spread)
         return step
+
+    def held(self, holding: NDArray[np.bool_]) -> Array:
+        """Return the step sizes, (n,), of one more inner step of those who are ``holding`` what they chose, (n,)."""
+        self._center = np.where(holding, self._rest, self._center)
+        return self._rest
+
+    def _bounded(self, step: Array) -> Array:
+        return np.minimum(np.maximum(step, self._low), self._high)
 
     def drawn(self, mean: Array, uniform: Array) -> Array:
         """Return step sizes, (n,), of the ``mean`` and the spread of the last actions, for draws in [0, 1), (n,)."""

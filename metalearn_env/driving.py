@@ -35,9 +35,9 @@ class Driver:
         self.actions = action_map(header, n)
         check_features(header["feature_names"], feature_names(header["history"], self.actions.ritz))
         self.observer = Observer(n, header["history"], self.actions.ritz)
-        self._act, self._n, self._rows = act, n, np.arange(n)
+        self._act, self._n, self._rows, self._everyone = act, n, np.arange(n), np.ones(n, np.bool_)
         self._noise = np.random.default_rng(0)
-        self._held: Array | None = None  # what was decided on: step sizes, or their means
+        self._held: Array | None = None  # what was decided on, and is not yet taken: step sizes, or their means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
         self.krylov: Krylov | None = None  # of an agent that sees Ritz values
         self._t = 0  # inner steps since the episodes began; of some of them, which may have ended before
@@ -67,7 +67,10 @@ class Driver:
         if self._held is None or not self.actions.decides_once:
             self._held = self._decided(learners)
             self._left = int(self.actions.held_for(np.array([self._t]))[0])
-        return self.hold()
+        taken = self.hold()
+        if self._left:
+            self._held = self.actions.held(self._everyone)
+        return taken
 
     def hold(self) -> Array:
         """Return the step sizes, (n,), of the next inner step, that the agent has chosen before."""

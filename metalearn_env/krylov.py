@@ -40,6 +40,7 @@ from metalearn_env.observations import RITZ_FEATURES
 
 RIDGE = 1e-12  # added to the Gram matrix of unit vectors, which may depend on each other but for rounding
 NEGLIGIBLE = 1e-9  # of the largest Ritz value
+STEPS = [*range(0, 2 * RITZ, 2), -1]  # the columns of logs of inverses: of k = 0..3, and of the largest value
 
 _STATE = ("unit", "norm", "inverse_step", "gram", "newest", "t", "last_step")
 
@@ -54,7 +55,8 @@ class Krylov:
 
     Attributes:
         features: what a decision sees, (n, `RITZ_FEATURES`), as of the last `look`.
-        steps: the inverse Ritz values of k = 0..3, (n, 4), as of the last `look`; where there is none, the last step.
+        steps: the inverse Ritz values of k = 0..3, and of the largest, (n, 5), as of the last `look`; where there is
+            none, the last step.
     """
 
     def __init__(self, n: int, size: int, last: int) -> None:
@@ -64,7 +66,7 @@ class Krylov:
         self._norm, self._inverse_step = np.ones((n, slots)), np.zeros((n, slots))  # of the step that was taken there
         self._gram = np.zeros((n, slots, slots))
         self._last_step = np.ones(n)
-        self.features, self.steps = np.zeros((n, len(RITZ_FEATURES))), np.ones((n, RITZ))
+        self.features, self.steps = np.zeros((n, len(RITZ_FEATURES))), np.ones((n, RITZ + 1))
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
@@ -105,7 +107,7 @@ class Krylov:
             features[:, 2 * power + 1] = np.where(found, np.take_along_axis(shares, most, axis=1)[:, 0], 0.0)
         features[:, -2] = np.where(found, np.where(there, steps, -np.inf).max(axis=1), 0.0)
         features[:, -1] = steps[:, -1]
-        self.features, self.steps = features, self._last_step[:, None] * np.exp(features[:, 0 : 2 * RITZ : 2])
+        self.features, self.steps = features, self._last_step[:, None] * np.exp(features[:, STEPS])
 
     def ritz(self) -> tuple[Array, Array]:
         """Return the Ritz values, in ascending order, and the parts of |d|^2 along their vectors, (n, m + 1) each.

@@ -143,6 +143,29 @@ def test_a_student_that_cannot_be_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_teacher_may_teach_on_other_tasks_than_those_it_was_trained_on(tmp_path: Path) -> None:
+    file = teacher(tmp_path / "a.safetensors", "MetaLearn/LinearRegression-v0", QUADRATICS, "relative", -0.05)
+    one = Teacher.named(f"MetaLearn/QLearning-v0 states:7 horizon:[3,9]={file}")
+    assert (one.env, one.env_kwargs) == ("MetaLearn/QLearning-v0", {"states": 7, "horizon": [3, 9]})
+    batches = one.batches(8, np.random.default_rng(0))
+    assert {int(engine.horizon[0]) for _ in range(60) for engine in next(batches)} == set(range(3, 10))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("MetaLearn/QLearning-v0 action:discrete", "lessons have options of tasks, not action"),
+        ("MetaLearn/QLearning-v0 states:-1", "states"),
+        ("MetaLearn/QLearning-v0 horizon:0", "horizon"),
+        ("MetaLearn/QLearning-v0 split:test", "split is not among env_kwargs"),
+    ],
+)
+def test_lessons_that_cannot_be_are_refused(tmp_path: Path, teachers: tuple[str, str], told: str, words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        distil.main(distil.Args((f"{told}={teachers[0]}",), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:
     for name in ("one", "two"):
         distil.main(distil.Args(teachers, tmp_path / name, rounds=2, updates=2, **SMALL))

@@ -278,6 +278,26 @@ def test_the_inverse_ritz_values_solve_a_quadratic(power: int) -> None:
         env.step(len(FACTORS) + RITZ)
 
 
+@pytest.mark.parametrize("power", range(RITZ))
+def test_an_inverse_ritz_value_is_taken_once_and_the_shortest_is_held(power: int) -> None:
+    """Of as many eigenvalues as steps were taken, the inverses of one, and then twice that of the largest."""
+    options = {"dimension": 3, "conditioning": 30, "spectrum": "log-uniform", "horizon": 12, "noise": 0}
+    env = gym.make(REGRESSION, action="discrete", ritz=4, interval=3, opening=4, render_mode="ansi", **options)
+    env.reset(seed=2)
+    same, ritz = FACTORS.index(1.0), len(FACTORS) + power
+    for action in (same, same, same, ritz, ritz, same):
+        env.step(action)
+    session = env.unwrapped.session
+    family, task = session.engine.family, session.engine.task
+    hessian = np.stack([family.direction(task, task.optimum - unit, 0)[0] for unit in np.eye(3)])
+    inverses = 1.0 / np.linalg.eigvalsh(hessian)
+    taken = session.trace.step_size[0, 1:]
+    chosen = [np.abs(step / inverses - 1.0).argmin() for step in taken[3:7]]
+    assert taken[3:7] == pytest.approx(inverses[chosen], rel=1e-4)
+    assert chosen[2:] == [2, 2]
+    assert taken[7:10] == pytest.approx(taken[6], rel=1e-12)
+
+
 def test_without_a_step_taken_the_inverse_ritz_values_are_the_first_step() -> None:
     for action in range(len(FACTORS), len(FACTORS) + RITZ):
         env = gym.make(REGRESSION, action="discrete", ritz=4)

@@ -35,6 +35,7 @@ FOR_ALL: dict[str, dict[str, Any]] = {
     "averaged": {"interval": 4, "opening": 3, "averaged": True, "horizon": (2, 15)},
     "averaged diverging": {"interval": 4, "averaged": True, "action": "absolute", "horizon": (5, 17)},
     "ritz": {"action": "discrete", "ritz": 3, "horizon": (2, 11)},
+    "ritz held": {"action": "discrete", "ritz": 3, "interval": 3, "opening": 2, "horizon": (2, 11)},
     "ritz dict": {"ritz": 2, "interval": 3, "opening": 2, "averaged": True, "observation": "dict", "history": 0},
     "ritz diverging": {"ritz": 4, "action": "absolute", "horizon": (5, 17)},
     "diverging": {"action": "absolute", "horizon": 9, "observation": "dict"},
