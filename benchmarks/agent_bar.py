@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.agent_settings import Q_LEARNING
 from benchmarks.agent_tables import Mean, Trained
 from benchmarks.comparison import gaps, shapes
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
+from benchmarks.setting import Q_LEARNING
 from metalearn_env.family import Array
 from metalearn_env.rules.visits import harmonic
 from metalearn_env.scoring import LEAST_SPAN, TaskSet

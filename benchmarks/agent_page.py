@@ -9,9 +9,10 @@ from pathlib import Path
 from agents.training import RUN
 from benchmarks import agent_bar
 from benchmarks.agent_merge import ONE_FOR_ALL
-from benchmarks.agent_settings import DEFAULTS, ISOTROPIC, SETTINGS, SPECIALISTS, Setting
+from benchmarks.agent_settings import DEFAULTS, SETTINGS, SPECIALISTS
 from benchmarks.agent_tables import Trained, bar_table, known_answer, mixture_table, sceptic
 from benchmarks.agent_transfer import invariance, out_of_distribution, real_data
+from benchmarks.setting import ISOTROPIC, Setting
 from metalearn_env.policy import load
 
 INTRODUCTION = """# Agents

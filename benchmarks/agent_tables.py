@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agents.evaluate import AGENT, beside
-from benchmarks.agent_settings import MIXTURE, Bar, Setting
 from benchmarks.comparison import excess
+from benchmarks.setting import MIXTURE, Bar, Setting
 from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.scoring.contenders import ablation, contender, policies
 from metalearn_env.scoring.measures import final_gaps

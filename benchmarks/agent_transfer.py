@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.agent_settings import CLUSTERING, Q_LEARNING, REGRESSION, Setting
 from benchmarks.agent_tables import Mean, Trained, mean
+from benchmarks.setting import CLUSTERING, Q_LEARNING, REGRESSION, Setting
 from metalearn_env.family import Array
 from metalearn_env.policy import load
 from metalearn_env.rules import RULES, rules_of

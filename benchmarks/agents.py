@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.agent_merge import merged
-from benchmarks.agent_settings import SCHEDULE_STEPS, SETTINGS
+from benchmarks.agent_settings import SETTINGS
+from benchmarks.setting import SCHEDULE_STEPS
 from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, run
 

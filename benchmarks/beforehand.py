@@ -19,8 +19,9 @@ import torch
 
 from agents.inner_loops import final_log_gap as differentiable
 from benchmarks.agent_bar import mean_by
-from benchmarks.agent_settings import CLUSTERING, Q_LEARNING, SETTINGS
+from benchmarks.agent_settings import SETTINGS
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
+from benchmarks.setting import CLUSTERING, Q_LEARNING
 from metalearn_env.clusters import ClusteringTask
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.engine import Engine

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.evaluate import AGENT
-from benchmarks.agent_settings import MIXTURE, REGRESSION, SETTINGS
+from benchmarks.agent_settings import SETTINGS
 from benchmarks.agent_tables import Mean, Values, mean
+from benchmarks.setting import MIXTURE, REGRESSION
 from benchmarks.trainings import POLICY, Training, arguments, run_all
 from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets

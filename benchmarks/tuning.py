@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from agents.settings import FOLDER, read
-from benchmarks.agent_settings import REGRESSION
 from benchmarks.agent_tables import Mean, mean
+from benchmarks.setting import REGRESSION
 from benchmarks.trainings import POLICY, Training, arguments, run_all
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.scoring import task_sets

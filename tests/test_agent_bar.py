@@ -17,8 +17,8 @@ pytest.importorskip("benchmarks")
 from test_policy import untrained
 
 from benchmarks import agent_bar
-from benchmarks.agent_settings import Q_LEARNING, Setting
 from benchmarks.agent_tables import Trained
+from benchmarks.setting import Q_LEARNING, Setting
 
 
 def test_the_table_has_both_limits(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 
 from benchmarks import beforehand
-from benchmarks.agent_settings import CLUSTERING, Q_LEARNING
+from benchmarks.setting import CLUSTERING, Q_LEARNING
 from metalearn_env.scoring import TaskSet
 
 SMALL = {"states": 4, "actions": 2, "horizon": 8, "branching": 2}

@@ -217,7 +217,7 @@ def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pytest.importorskip("stable_baselines3")
     pytest.importorskip("sklearn")
     from benchmarks import agent_page
-    from benchmarks.agent_settings import REGRESSION, Bar, Setting
+    from benchmarks.setting import REGRESSION, Bar, Setting
 
     setting = Setting("tiny", REGRESSION, ("dimension:[4,8]", "horizon:8"), Bar(0.1, 0.2, "bb1"))
     for seed in range(2):
@@ -241,8 +241,9 @@ def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_steps_are_compared_with_the_known_answer(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
-    from benchmarks.agent_settings import ISOTROPIC, SETTINGS
+    from benchmarks.agent_settings import SETTINGS
     from benchmarks.agent_tables import Trained, known_answer
+    from benchmarks.setting import ISOTROPIC
     from metalearn_env.scoring.contenders import contender
 
     class OfRule(Trained):
@@ -352,8 +353,8 @@ def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
     yaml = pytest.importorskip("yaml")
     from benchmarks import tuning
-    from benchmarks.agent_settings import REGRESSION
     from benchmarks.agent_tables import Mean
+    from benchmarks.setting import REGRESSION
 
     told = {"env": REGRESSION, "algo": "ppo", "trials": 2, "trial_steps": 50, "steps": 100, "seeds": [0], "tasks": 16}
     options = Namespace(runs=tmp_path, **told)
