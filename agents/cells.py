@@ -20,7 +20,8 @@ import torch
 from agents.feedback import FeedbackMap
 from agents.grids import WORLDS, grid_id
 from agents.slopes import shortened
-from agents.tables import BLOCK, Asked, Cell, Chooser, Constant, World, garnet, run, world_of
+from agents.tables import BLOCK, Asked, Cell, Chooser, Constant, run
+from agents.worlds import World, garnet, world_of
 from metalearn_env.decision_process import DecisionProcess
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import Array

@@ -19,7 +19,8 @@ from test_tabular_adapter import tame
 from agents import cells, tables
 from agents.feedback import FeedbackMap
 from agents.grids import grid_id
-from agents.tables import Asked, Cell, Constant, World, garnet, run, world_of
+from agents.tables import Asked, Cell, Constant, run
+from agents.worlds import World, garnet, world_of
 from metalearn_env.adapters.tabular import LearnedAlpha
 from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import Array
