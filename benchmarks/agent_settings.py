@@ -70,14 +70,14 @@ def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
     yield Setting(f"{spectrum}-plain", REGRESSION, kwargs, hyperparams=_rows(1024, 40, 8192), steps=20_000_000)
 
 
+OF_ALL_HORIZONS = (f"{CLUSTERING} horizon:[20,100]=mixture-ppo", *2 * ("q-learning-default",))  # who counts twice
 TEACHERS = (
-    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain"),
-    *("minibatch-each-step", "clustering", "q-learning"),
-    *("linear-regression", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),  # who counts twice
+    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-each-step", "clustering", "q-learning"),
+    *("linear-regression", *OF_ALL_HORIZONS),
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
-    *("linear-regression-ritz", "linear-regression-later", f"{CLUSTERING}=mixture-ppo", *2 * ("q-learning-default",)),
+    *("linear-regression-ritz", f"{REGRESSION} horizon:[50,150]=linear-regression-ritz", *OF_ALL_HORIZONS),
 )
 
 SETTINGS: dict[str, Setting] = {
@@ -158,14 +158,6 @@ SETTINGS: dict[str, Setting] = {
             hyperparams=_choosing(1024, 50, 8192),
             steps=2_000_000,
         ),
-        Setting(
-            "linear-regression-later",  # whose agents hold steps in runs that are long
-            REGRESSION,
-            ("horizon:[50,150]",),
-            agent_kwargs=(*RITZ, *LATER),
-            hyperparams=_choosing(512, 70, 8192),
-            steps=8_000_000,
-        ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
             "clustering-wide",  # of horizons that vary
@@ -176,7 +168,16 @@ SETTINGS: dict[str, Setting] = {
             train_kwargs=("horizon:[20,100]",),
             steps=10_000_000,
         ),
-        Setting("q-learning-default", Q_LEARNING, hyperparams=(*_rows(1024, 50), _spread(-3.0)), steps=4_000_000),
+        Setting(
+            "q-learning-default",  # of horizons that vary
+            Q_LEARNING,
+            agent_kwargs=("action:absolute",),
+            algo=GRADIENT,
+            gradient=_slopes(256, every=50, validated=512),
+            train_env=Q_LEARNING,
+            train_kwargs=("horizon:[20,100]",),
+            steps=1500,
+        ),
         Setting(
             "q-learning-wide",
             Q_LEARNING,
