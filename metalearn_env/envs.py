@@ -86,7 +86,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `horizon`: inner steps of an episode, or a range `(low, high)` of them. Default 50.
     * `history`: actions in the observation. Default 5.
     * `interval`: inner steps that an action's step size is held for. Default 1. What is decided once, by
-      `strategy="constant"` or `"random"`, is held for the whole run, and takes no other.
+      `strategy="constant"` or `"random"`, is held for the whole run, and takes no other. The inverse of a Ritz value is
+      taken once, and the shortest of them for the rest.
     * `opening`: where the interval is above 1, inner steps at the start of an episode that are each an action of their
       own. Default 0.
     * `averaged`: where the interval is above 1, an action sees, of signal, directions and cosine, the means over the
