@@ -103,7 +103,7 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     if begun := header.get("begun_from"):
         yield f"* begun from what these had trained: {', then '.join(f'`{one}`' for one in begun.split('; '))}"
     if teachers := header.get("teachers"):
-        yield "* its teachers, each on tasks of its own; the mean over these is the validation score:"
+        yield "* its teachers, each on its own tasks unless others are named; their mean is its validation score:"
         for commands, steps in teachers:
             yield f"  * `{'`, then `'.join(commands.split('; '))}`, kept after {steps:,} steps"
     if trained := header.get("trained_on"):

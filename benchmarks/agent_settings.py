@@ -77,7 +77,7 @@ TEACHERS = (
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
-    *("linear-regression-ritz", f"{REGRESSION} horizon:[50,150]=linear-regression-ritz", *OF_ALL_HORIZONS),
+    *("linear-regression-ritz", "linear-regression-later", *OF_ALL_HORIZONS),
 )
 
 SETTINGS: dict[str, Setting] = {
@@ -156,6 +156,14 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             agent_kwargs=RITZ,
             hyperparams=_choosing(1024, 50, 8192),
+            steps=2_000_000,
+        ),
+        Setting(
+            "linear-regression-later",  # whose agents hold steps in runs that are long
+            REGRESSION,
+            ("horizon:[50,150]",),
+            agent_kwargs=(*RITZ, *LATER),
+            hyperparams=_choosing(512, 70, 8192),
             steps=2_000_000,
         ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),

@@ -40,9 +40,8 @@ from metalearn_env.observations import RITZ_FEATURES
 
 RIDGE = 1e-12  # added to the Gram matrix of unit vectors, which may depend on each other but for rounding
 NEGLIGIBLE = 1e-9  # of the largest Ritz value
-STEPS = [*range(0, 2 * RITZ, 2), -1]  # the columns of logs of inverses: of k = 0..3, and of the largest value
 
-_STATE = ("unit", "norm", "inverse_step", "gram", "newest", "t", "last_step")
+_STATE = ("unit", "norm", "inverse_step", "gram", "newest", "t", "last_step", "largest")
 
 
 class Krylov:
@@ -55,8 +54,8 @@ class Krylov:
 
     Attributes:
         features: what a decision sees, (n, `RITZ_FEATURES`), as of the last `look`.
-        steps: the inverse Ritz values of k = 0..3, and of the largest, (n, 5), as of the last `look`; where there is
-            none, the last step.
+        steps: the inverse Ritz values of k = 0..3, and of the largest since the episode began, (n, 5), as of the last
+            `look`; where there is none, the last of these, and at first the last step.
     """
 
     def __init__(self, n: int, size: int, last: int) -> None:
@@ -65,7 +64,7 @@ class Krylov:
         self._unit = np.zeros((n, slots, size))  # directions over their norms; those that there are not are zero
         self._norm, self._inverse_step = np.ones((n, slots)), np.zeros((n, slots))  # of the step that was taken there
         self._gram = np.zeros((n, slots, slots))
-        self._last_step = np.ones(n)
+        self._last_step, self._largest = np.ones(n), np.zeros(n)  # Ritz value since the episode began
         self.features, self.steps = np.zeros((n, len(RITZ_FEATURES))), np.ones((n, RITZ + 1))
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
@@ -75,7 +74,7 @@ class Krylov:
     def begin_as(self, fresh: Learners, direction: Array, rows: Rows) -> None:
         """Take up the new episodes of ``rows``, at the start of which ``fresh`` stands and ``direction`` is, (k, p)."""
         self._unit[rows], self._gram[rows], self._inverse_step[rows], self._norm[rows] = 0.0, 0.0, 0.0, 1.0
-        self._newest[rows], self._t[rows] = 0, fresh.t
+        self._newest[rows], self._t[rows], self._largest[rows] = 0, fresh.t, 0.0
         self._last_step[rows], self.steps[rows] = fresh.step_size, fresh.step_size[:, None]
         self._keep(direction, fresh.squared_norm, rows)
 
@@ -95,6 +94,7 @@ class Krylov:
     def look(self) -> None:
         """Find the Ritz values of the directions that there are: ``features`` and ``steps``."""
         value, share = self.ritz()
+        self._largest = np.fmax(self._largest, value[:, -1])
         there = value > NEGLIGIBLE * value[:, -1:]
         found = there.any(axis=1)
         logs = np.log(np.where(there, value, 1.0))
@@ -107,7 +107,10 @@ class Krylov:
             features[:, 2 * power + 1] = np.where(found, np.take_along_axis(shares, most, axis=1)[:, 0], 0.0)
         features[:, -2] = np.where(found, np.where(there, steps, -np.inf).max(axis=1), 0.0)
         features[:, -1] = steps[:, -1]
-        self.features, self.steps = features, self._last_step[:, None] * np.exp(features[:, STEPS])
+        shortest = np.divide(1.0, self._largest, out=self._last_step.copy(), where=self._largest > 0.0)
+        chosen = self._last_step[:, None] * np.exp(features[:, 0 : 2 * RITZ : 2])
+        self.features = features
+        self.steps = np.column_stack([np.where(found[:, None], chosen, shortest[:, None]), shortest])
 
     def ritz(self) -> tuple[Array, Array]:
         """Return the Ritz values, in ascending order, and the parts of |d|^2 along their vectors, (n, m + 1) each.
