@@ -58,7 +58,7 @@ class Args:
     """Train one policy on what several do."""
 
     teachers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """policy files, or "ID KEY:VALUE ...=FILE" for other tasks than those it was trained on"""
+    """policy files, or "ID KEY:VALUE ...=FILE", values without spaces, for other tasks than those it was trained on"""
     out: Path
     """folder of the run"""
     env: str = "MetaLearn/Mixture-v0"

@@ -40,16 +40,18 @@ class Teacher:
 
     @classmethod
     def named(cls, name: str) -> Teacher:
-        """Return the teacher of a policy file, or of a file on other tasks, "ID KEY:VALUE ...=FILE".
+        """Return the teacher of a policy file, or on other tasks, "ID KEY:VALUE ...=FILE", values without spaces.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: an option that the tasks do not have.
+            ValueError: nothing before the sign, or an option that is not of tasks.
         """
-        told, _, file = name.rpartition("=")
+        told, sign, file = name.rpartition("=")
+        if sign and not told.strip():
+            raise ValueError(f"before = there is the id of an environment, not nothing: {name!r}")
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
-        env, *options = told.split() or [trained_on["env"]]
+        env, *options = told.split() if told else [trained_on["env"]]
         asked = dict(key_value(text) for text in options) if told else trained_on["env_kwargs"]
         tasks = task_options(asked)
         if told and tasks != asked:
@@ -110,8 +112,8 @@ def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
 
     Raises:
         ValueError: none, or one whose actions the student cannot take, that has another history than the first, that
-            decides neither at every step nor as the student does, or that sees what the student does not; or tasks that
-            there are not.
+            decides neither at every step nor as the student does, or that sees what the student does not.
+        ValueError, TypeError, gymnasium.error.Error: tasks that there are not.
         FileNotFoundError: there is no such file.
     """
     if not names:
@@ -123,11 +125,11 @@ def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:
     wanted["action"] = ("relative", "absolute", *(("discrete",) if student["action"] == "discrete" else ()))
     for name, teacher in zip(names, teachers, strict=True):
         own = teacher.policy.options
-        teacher.sets("train", LEAST_TASKS)
         often = {} if own["interval"] == 1 else {option: (value,) for option, value in rarely.items()}
         for option, known in {**wanted, **often}.items():
             if own[option] not in known:
                 raise ValueError(
                     f"{name}: a teacher has {option} {' or '.join(map(str, dict.fromkeys(known)))}, not {own[option]!r}"
                 )
+        teacher.sets("train", LEAST_TASKS)  # which there are
     return teachers

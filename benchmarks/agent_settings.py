@@ -70,14 +70,15 @@ def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
     yield Setting(f"{spectrum}-plain", REGRESSION, kwargs, hyperparams=_rows(1024, 40, 8192), steps=20_000_000)
 
 
-OF_ALL_HORIZONS = (f"{CLUSTERING} horizon:[20,100]=mixture-ppo", *2 * ("q-learning-default",))  # who counts twice
+#: teachers on horizons that vary; that of Q-learning counts twice
+OF_HORIZONS = (f"{CLUSTERING} horizon:[20,100]=mixture-ppo", *2 * ("q-learning-default",))
 TEACHERS = (
     *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-each-step", "clustering", "q-learning"),
-    *("linear-regression", *OF_ALL_HORIZONS),
+    *("linear-regression", *OF_HORIZONS),
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
-    *("linear-regression-ritz", "linear-regression-later", *OF_ALL_HORIZONS),
+    *("linear-regression-ritz", "linear-regression-later", *OF_HORIZONS),
 )
 
 SETTINGS: dict[str, Setting] = {

@@ -14,7 +14,7 @@ Every mode stays within unit * 10^-6 ... unit * 10^6. Source of the relative mod
 A step size is held for ``interval`` inner steps, up to the next decision; in the ``opening``, the first inner steps of
 an episode, each is decided on. The inverse of a Ritz value is taken once: what it removes it removes at the first time,
 and what it lets grow would grow each time. The rest of the interval takes the inverse of the largest Ritz value since
-the episode began, the shortest of such steps, which lets hardly anything grow.
+the episode began, which lets hardly anything grow that is not noise.
 
 With the strategy "random" the agent decides once, on a mean and a spread, and the environment draws every step of the
 inner run by the arcsine law,

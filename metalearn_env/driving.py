@@ -37,7 +37,7 @@ class Driver:
         self.observer = Observer(n, header["history"], self.actions.ritz)
         self._act, self._n, self._rows, self._everyone = act, n, np.arange(n), np.ones(n, np.bool_)
         self._noise = np.random.default_rng(0)
-        self._held: Array | None = None  # what was decided on, and is not yet taken: step sizes, or their means
+        self._held: Array | None = None  # what the next inner steps take if nothing is decided: step sizes, or means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
         self.krylov: Krylov | None = None  # of an agent that sees Ritz values
         self._t = 0  # inner steps since the episodes began; of some of them, which may have ended before
@@ -80,8 +80,10 @@ class Driver:
         return self.actions.drawn(self._held, self._noise.random(self._n)) if random else self._held
 
     def decide_again(self) -> None:
-        """Hold what was chosen for an interval once more."""
+        """Take the last step once more, and hold what comes after it, for an interval."""
         self._left, self._t = self.actions.interval - 1, self._t + 1
+        if self._left:
+            self._held = self.actions.held(self._everyone)
 
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)

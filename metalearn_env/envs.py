@@ -87,7 +87,7 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `history`: actions in the observation. Default 5.
     * `interval`: inner steps that an action's step size is held for. Default 1. What is decided once, by
       `strategy="constant"` or `"random"`, is held for the whole run, and takes no other. The inverse of a Ritz value is
-      taken once, and the shortest of them for the rest.
+      taken once, and then that of the largest there has been.
     * `opening`: where the interval is above 1, inner steps at the start of an episode that are each an action of their
       own. Default 0.
     * `averaged`: where the interval is above 1, an action sees, of signal, directions and cosine, the means over the

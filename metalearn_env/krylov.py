@@ -9,8 +9,10 @@ memory steepest descent (Fletcher 2012, Mathematical Programming 135).
 All this is up to rounding. Where directions depend on each other but for some 1e-6, as those of many steps in few
 dimensions do, there are more Ritz values than the space has dimensions. The surplus is rounding, along vectors of next
 to no share: it is hardly ever what is chosen, but it may be the least value, so that ``ritz_longest`` is noise there.
-After steps of less than some 1e-5 units the largest value may be, too. A step and a learner cost the eigenvalues of a
-matrix of that size.
+After steps of less than some 1e-5 units, and of noisy directions, the largest value may be, too. What is held after a
+Ritz step (`metalearn_env.actions`) is the inverse of the largest value since the episode began, which such a value
+keeps short: a run is slower for it, where that of the last directions alone, once these are nothing but rounding, may
+be far too long. A step and a learner cost the eigenvalues of a matrix of that size.
 
 =================  ==================================================================================================
 ritz_step[k]       natural log of 1 / Ritz value over the last step size, of the Ritz vector with the largest
@@ -55,7 +57,7 @@ class Krylov:
     Attributes:
         features: what a decision sees, (n, `RITZ_FEATURES`), as of the last `look`.
         steps: the inverse Ritz values of k = 0..3, and of the largest since the episode began, (n, 5), as of the last
-            `look`; where there is none, the last of these, and at first the last step.
+            `look`; where there is none, the last step.
     """
 
     def __init__(self, n: int, size: int, last: int) -> None:
@@ -64,7 +66,8 @@ class Krylov:
         self._unit = np.zeros((n, slots, size))  # directions over their norms; those that there are not are zero
         self._norm, self._inverse_step = np.ones((n, slots)), np.zeros((n, slots))  # of the step that was taken there
         self._gram = np.zeros((n, slots, slots))
-        self._last_step, self._largest = np.ones(n), np.zeros(n)  # Ritz value since the episode began
+        self._last_step = np.ones(n)
+        self._largest = np.zeros(n)  # Ritz value since the episode began
         self.features, self.steps = np.zeros((n, len(RITZ_FEATURES))), np.ones((n, RITZ + 1))
 
     def begin(self, fresh: Engine, rows: Rows) -> None:
@@ -109,8 +112,7 @@ class Krylov:
         features[:, -1] = steps[:, -1]
         shortest = np.divide(1.0, self._largest, out=self._last_step.copy(), where=self._largest > 0.0)
         chosen = self._last_step[:, None] * np.exp(features[:, 0 : 2 * RITZ : 2])
-        self.features = features
-        self.steps = np.column_stack([np.where(found[:, None], chosen, shortest[:, None]), shortest])
+        self.features, self.steps = features, np.column_stack([chosen, shortest])
 
     def ritz(self) -> tuple[Array, Array]:
         """Return the Ritz values, in ascending order, and the parts of |d|^2 along their vectors, (n, m + 1) each.

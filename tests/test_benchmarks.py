@@ -181,6 +181,7 @@ def test_every_training_can_be_asked_for() -> None:
     for name, one in taught.items():
         asked = tyro.cli(distil.Args, args=one.command[2:])
         assert len(asked.teachers) == len(SETTINGS[name].teachers)
+        assert {teacher.rpartition("=")[2] for teacher in SETTINGS[name].teachers} <= set(SETTINGS)
         assert asked.env_kwargs == SETTINGS[name].agent_kwargs
         teachers.interface(asked.env_kwargs)
     for one in (one for one in trainings if one.module == TRAIN):

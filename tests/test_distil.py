@@ -158,6 +158,7 @@ def test_a_teacher_may_teach_on_other_tasks_than_those_it_was_trained_on(tmp_pat
         ("MetaLearn/QLearning-v0 states:-1", "states"),
         ("MetaLearn/QLearning-v0 horizon:0", "horizon"),
         ("MetaLearn/QLearning-v0 split:test", "split is not among env_kwargs"),
+        (" ", "before = there is the id of an environment, not nothing"),
     ],
 )
 def test_lessons_that_cannot_be_are_refused(tmp_path: Path, teachers: tuple[str, str], told: str, words: str) -> None:

@@ -19,10 +19,13 @@ from gymnasium.utils.env_checker import check_env
 import metalearn_env
 from metalearn_env import TaskFamily
 from metalearn_env.actions import FACTORS, RITZ, SPREADS, Action, ActionMap, Strategy
+from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
+from metalearn_env.families import make_family
 from metalearn_env.family import Array
-from metalearn_env.observations import Observation
+from metalearn_env.observations import Observation, feature_names
+from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import Reward
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import final_log_gap
@@ -296,6 +299,42 @@ def test_an_inverse_ritz_value_is_taken_once_and_the_shortest_is_held(power: int
     assert taken[3:7] == pytest.approx(inverses[chosen], rel=1e-4)
     assert chosen[2:] == [2, 2]
     assert taken[7:10] == pytest.approx(taken[6], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("interval", "opening", "averaged"), [(1, 0, False), (3, 0, False), (4, 3, True), (5, 5, True)]
+)
+@pytest.mark.parametrize("name", ["LinearRegression", "Clustering", "QLearning"])
+def test_steps_of_given_choices_are_those_of_a_driver(name: str, interval: int, opening: int, averaged: bool) -> None:
+    """Ritz steps and factors in turn, of horizons that end within an interval."""
+    options = {"action": "discrete", "interval": interval, "opening": opening, "averaged": averaged, "ritz": 4}
+    header = {**options, "strategy": "dynamic", "history": 2, "feature_names": feature_names(2, 4)}
+    chosen = np.random.default_rng(0).integers(3, len(FACTORS) + RITZ, 40)
+    env = gym.make(f"MetaLearn/{name}-v0", horizon=17, history=2, render_mode="ansi", **options)
+    env.reset(seed=3)
+    session = env.unwrapped.session
+    engine = Engine.start(session.engine.family, session.engine.task._make(map(np.copy, session.engine.task)), 17)
+    asked, steps = iter(chosen), []
+    for _, step in zip(range(17), driven(lambda _: np.array([next(asked)]), header, engine), strict=False):
+        engine.advance_only(~engine.ended, step)
+        steps.append(float(step[0]))
+    asked, ended = iter(chosen), False
+    while not ended:
+        ended = env.step(next(asked))[2]
+    inside = session.trace.step_size[0, 1 : session.engine.t[0] + 1]
+    assert inside.tolist() == steps[: len(inside)]
+    assert len(set(inside)) > 3
+
+
+def test_what_is_held_after_a_ritz_step_is_within_the_bounds_of_all_steps() -> None:
+    family = make_family("LinearRegression")
+    fresh, actions = Engine.start(family, draw_tasks(family, 0, 3, 5), 5), ActionMap(3, "discrete", interval=2, ritz=4)
+    actions.begin(fresh, np.arange(3))
+    ritz = np.full((3, RITZ + 1), 1.0) * fresh.unit[:, None]
+    ritz[:, -1] = (1e-20, 1.0, 1e20) * fresh.unit
+    step = actions.step_size(np.array([[len(FACTORS)], [3], [len(FACTORS)]]), fresh, ritz)
+    assert step / fresh.unit == pytest.approx(np.ones(3))
+    assert actions.held(np.ones(3, np.bool_)) / fresh.unit == pytest.approx([1e-6, 1.0, 1e6])
 
 
 def test_without_a_step_taken_the_inverse_ritz_values_are_the_first_step() -> None:
