@@ -70,6 +70,7 @@ class ActionMap:
         ritz: inner steps that Ritz values are of, which discrete actions may then choose; 0: none.
 
     Attributes:
+        switches: whether an interval may go on with another step size than it began with, as after a Ritz step.
         choices: for discrete actions, the number of choices of each component; else None.
         size: components of an action.
         decides_once: whether an action is of a whole episode.
@@ -106,8 +107,9 @@ class ActionMap:
             raise ValueError(f"with an interval of 1 every step is decided on: opening is 0, not {opening}")
         choices = (len(FACTORS) + (RITZ if self.ritz else 0), len(SPREADS))
         self.choices = choices[: self.size] if action == "discrete" else None
+        self.switches = action == "discrete" and self.ritz > 0
         self._center, self._low, self._high = np.zeros((3, n))  # the last step size; its bounds
-        self._rest = np.zeros(n)  # the step size of what is left of an interval after its first inner step
+        self._rest = np.zeros(n)  # if steps switch: that of an interval after its first inner step
         self._width = np.zeros(n)  # w of the arcsine law
 
     def begin(self, fresh: Learners, rows: Rows) -> None:
@@ -164,31 +166,30 @@ class ActionMap:
         Args:
             actions: parsed, (n, size).
             engine: the learners that are to move.
-            ritz: the inverse Ritz values that discrete actions may choose, and the shortest of all, (n, RITZ + 1), if
-                they may.
+            ritz: the inverse Ritz values that discrete actions may choose, and that of the largest there has been,
+                (n, RITZ + 1), if they may.
         """
-        location, rest = actions[:, 0], None
+        location = actions[:, 0]
         if self.action == "relative":
             step = self._center * np.exp(_RELATIVE_LOG * location)
         elif self.action == "absolute":
             step = engine.unit * np.exp(_ABSOLUTE_LOG * location)
         else:
             step = self._center * np.take(FACTORS, location, mode="clip")
-            if self.ritz:
+            if self.switches:
                 assert ritz is not None
                 chosen = location >= len(FACTORS)
                 step[chosen] = ritz[chosen, location[chosen] - len(FACTORS)]
-                rest = self._bounded(np.where(chosen, ritz[:, -1], step))
+                self._rest = self._bounded(np.where(chosen, ritz[:, -1], step))
         self._center = step = self._bounded(step)
-        self._rest = step if rest is None else rest
         if self.strategy == "random":
             spread = np.take(SPREADS, actions[:, 1]) if self.choices else 0.5 * SPREADS[-1] * (1.0 + actions[:, 1])
             self._width = np.tanh(_HALF_A_DECADE * spread)
         return step
 
-    def held(self, holding: NDArray[np.bool_]) -> Array:
-        """Return the step sizes, (n,), of one more inner step of those who are ``holding`` what they chose, (n,)."""
-        self._center = np.where(holding, self._rest, self._center)
+    def switched(self, which: NDArray[np.bool_] | bool = True) -> Array:
+        """Return the step sizes, (n,), that intervals go on with, and those of ``which`` are relative to next."""
+        self._center = np.where(which, self._rest, self._center)
         return self._rest
 
     def _bounded(self, step: Array) -> Array:

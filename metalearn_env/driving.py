@@ -35,7 +35,7 @@ class Driver:
         self.actions = action_map(header, n)
         check_features(header["feature_names"], feature_names(header["history"], self.actions.ritz))
         self.observer = Observer(n, header["history"], self.actions.ritz)
-        self._act, self._n, self._rows, self._everyone = act, n, np.arange(n), np.ones(n, np.bool_)
+        self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what the next inner steps take if nothing is decided: step sizes, or means
         self._left = 0  # inner steps that it is yet to be held for; unless for the whole episode
@@ -68,8 +68,7 @@ class Driver:
             self._held = self._decided(learners)
             self._left = int(self.actions.held_for(np.array([self._t]))[0])
         taken = self.hold()
-        if self._left:
-            self._held = self.actions.held(self._everyone)
+        self._switch()
         return taken
 
     def hold(self) -> Array:
@@ -82,8 +81,12 @@ class Driver:
     def decide_again(self) -> None:
         """Take the last step once more, and hold what comes after it, for an interval."""
         self._left, self._t = self.actions.interval - 1, self._t + 1
-        if self._left:
-            self._held = self.actions.held(self._everyone)
+        self._switch()
+
+    def _switch(self) -> None:
+        """Hold from now on what the interval goes on with, if it does."""
+        if self._left and self.actions.switches:
+            self._held = self.actions.switched()
 
     def _decided(self, learners: Learners) -> Array:
         actions = self.actions.parse(self._act(self.observer.observation()), self._n)

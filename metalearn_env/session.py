@@ -243,8 +243,8 @@ class Session:
             going = going & (held_for > passed)
             if not going.any():
                 break
-            if passed and not once:
-                step_size = self.actions.held(going)
+            if passed and self.actions.switches:
+                step_size = self.actions.switched(going)
             self._advance(self._drawn(step_size) if self.actions.strategy == "random" else step_size, going)
             going = going & ~self.engine.ended
 

@@ -334,7 +334,7 @@ def test_what_is_held_after_a_ritz_step_is_within_the_bounds_of_all_steps() -> N
     ritz[:, -1] = (1e-20, 1.0, 1e20) * fresh.unit
     step = actions.step_size(np.array([[len(FACTORS)], [3], [len(FACTORS)]]), fresh, ritz)
     assert step / fresh.unit == pytest.approx(np.ones(3))
-    assert actions.held(np.ones(3, np.bool_)) / fresh.unit == pytest.approx([1e-6, 1.0, 1e6])
+    assert actions.switched() / fresh.unit == pytest.approx([1e-6, 1.0, 1e6])
 
 
 def test_without_a_step_taken_the_inverse_ritz_values_are_the_first_step() -> None:
