@@ -93,6 +93,8 @@ def _interface(policy: Policy) -> Iterator[str]:
     first = f"at each of the first {policy.options['opening']} inner steps, then " if policy.options["opening"] else ""
     means = ", on means over the inner steps in between" if policy.options["averaged"] else ""
     yield f"* decides {first}every {policy.interval} inner step{'s' if policy.interval > 1 else ''}{means}"
+    if resolution := policy.options["resolution"]:
+        yield f"* what it sees of the past is rounded to multiples of {resolution:g}"
     units, output = header.get("activation", "tanh"), header.get("output", "clip")
     yield f"* a perceptron {' - '.join(map(str, sizes))}, units {units}, output {output}"
 

@@ -64,7 +64,7 @@ class Args:
     env: str = "MetaLearn/Mixture-v0"
     """id of the environment that the policy is for"""
     env_kwargs: tuple[str, ...] = ()
-    """of its options, as key:value: action (relative or discrete), interval, opening, averaged, ritz"""
+    """of its options, as key:value: action (relative or discrete), interval, opening, averaged, ritz, resolution"""
     rounds: int = 300
     """in each of which tasks of every teacher are played"""
     tasks: int = 32

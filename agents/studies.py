@@ -30,7 +30,7 @@ from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.family import Array
 from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
-from metalearn_env.observations import feature_names
+from metalearn_env.observations import check_resolution, feature_names
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer, as_range, is_number, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
@@ -134,7 +134,7 @@ class Study:
             trainable(args.init, self.interface)
         fixed: dict[str, Any] = {"action": self.action, "strategy": args.strategy, "ritz": 0}
         if args.through == "all" or args.tables:
-            fixed["interval"] = 1
+            fixed |= {"interval": 1, "resolution": 0.0}
         for name, value in fixed.items():
             if self.options.get(name, value) != value:
                 raise ValueError(f"a {args.strategy} {args.kind} map has {name}={value!r}, not {self.options[name]!r}")
@@ -168,7 +168,8 @@ class Study:
         interval = as_integer("interval", self.options.get("interval", 1), minimum=1)
         opening = as_integer("opening", self.options.get("opening", 0), minimum=0)
         averaged = check_averaged(self.options.get("averaged", False), interval)
-        return {"interval": interval, "opening": opening, "averaged": averaged}
+        resolution = check_resolution(self.options.get("resolution", 0.0))
+        return {"interval": interval, "opening": opening, "averaged": averaged, "resolution": resolution}
 
     @property
     def interface(self) -> dict[str, Any]:

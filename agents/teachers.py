@@ -18,6 +18,7 @@ from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
 from metalearn_env.commandline import key_value
 from metalearn_env.driving import action_map, averaged
 from metalearn_env.engine import Engine
+from metalearn_env.observations import check_resolution, rounded
 from metalearn_env.policy import Policy, load
 from metalearn_env.ranges import as_range
 from metalearn_env.scoring import LEAST_TASKS, TaskSet, task_sets
@@ -26,7 +27,7 @@ from metalearn_env.session import HORIZON
 
 Floats = NDArray[np.float32]
 #: options that a student may be given, and what they are if it is not
-OF_STUDENTS = {"action": "relative", "interval": 1, "opening": 0, "averaged": False, "ritz": 0}
+OF_STUDENTS = {"action": "relative", "interval": 1, "opening": 0, "averaged": False, "ritz": 0, "resolution": 0.0}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Teacher:
             action: "relative" or "discrete".
         """
         header = self.policy.header
-        done = self.policy(observations[:, : len(header["feature_names"])])
+        seen = observations[:, : len(header["feature_names"])]
+        done = self.policy(rounded(seen.copy(), self.policy.options["resolution"]))
         if header["action"] == "discrete":
             return done
         decades = RELATIVE_DECADES * done[:, 0]
@@ -104,7 +106,8 @@ def interface(env_kwargs: Sequence[str]) -> dict[str, Any]:
     found = {"strategy": "dynamic", **OF_STUDENTS, **asked}
     if found["action"] not in ("relative", "discrete"):
         raise ValueError(f"a student has relative or discrete actions, not {found['action']!r}")
-    return {**found, "ritz": action_map(found, 1).ritz, "averaged": averaged(found)}
+    sees = {"averaged": averaged(found), "resolution": check_resolution(found["resolution"])}
+    return {**found, "ritz": action_map(found, 1).ritz, **sees}
 
 
 def checked(names: Sequence[str], student: Mapping[str, Any]) -> list[Teacher]:

@@ -233,6 +233,7 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
         "opening": session.actions.opening,
         "averaged": session.averaged,
         "ritz": session.ritz,
+        "resolution": session.observer.resolution,
         "history": session.history,
         "feature_names": list(feature_names(session.history, session.ritz)),
         "algorithm": record["algo"],

@@ -28,6 +28,7 @@ def _minibatches() -> str:
 
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 RITZ = ("action:discrete", "ritz:20")
+ROUNDED = ("resolution:0.03125",)  # so that actions are the same in other units of the objective
 LATER = ("interval:5", "opening:50", "averaged:true")  # where runs are short, each step is decided on
 
 
@@ -73,8 +74,8 @@ def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
 #: teachers on horizons that vary; that of Q-learning counts twice
 OF_HORIZONS = (f"{CLUSTERING} horizon:[20,100]=mixture-ppo", *2 * ("q-learning-default",))
 TEACHERS = (
-    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-each-step", "clustering", "q-learning"),
-    *("linear-regression", *OF_HORIZONS),
+    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-opening", "clustering", "q-learning"),
+    *("linear-regression", "linear-regression-later-plain", *OF_HORIZONS),
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
@@ -151,7 +152,7 @@ SETTINGS: dict[str, Setting] = {
             REGRESSION,
             ("spectrum:log-uniform", "conditioning:1", "dimension:10", "batch_size:4", "noise:0.1", "horizon:50"),
         ),
-        Setting("linear-regression", REGRESSION, hyperparams=_rows(1024, 50), steps=8_000_000),
+        Setting("linear-regression", REGRESSION, agent_kwargs=ROUNDED, hyperparams=_rows(1024, 50), steps=8_000_000),
         Setting(
             "linear-regression-ritz",
             REGRESSION,
@@ -166,6 +167,14 @@ SETTINGS: dict[str, Setting] = {
             agent_kwargs=(*RITZ, *LATER),
             hyperparams=_choosing(512, 70, 8192),
             steps=2_000_000,
+        ),
+        Setting(
+            "linear-regression-later-plain",
+            REGRESSION,
+            ("horizon:[50,150]",),
+            agent_kwargs=LATER,
+            hyperparams=_rows(512, 70, 8192),
+            steps=8_000_000,
         ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
         Setting(
@@ -205,7 +214,7 @@ SETTINGS: dict[str, Setting] = {
             train_kwargs=("horizon:[20,100]",),
             steps=10_000_000,
         ),
-        Setting("mixture", MIXTURE, algo=DISTILLED, steps=300, teachers=TEACHERS),
+        Setting("mixture", MIXTURE, agent_kwargs=(*LATER, *ROUNDED), algo=DISTILLED, steps=300, teachers=TEACHERS),
         Setting(
             "mixture-ritz",
             MIXTURE,

@@ -45,7 +45,8 @@ def _score(options: argparse.Namespace) -> None:
 
 _NAMES = """default: every control, rule and limit for the family; FILE is a policy, or the name of a shipped one,
 without its .safetensors, or one with something taken from it, such as shuffled:FILE (see list)"""
-_KWARGS = "what gym.make takes; action, strategy, interval, opening, averaged, ritz and history must be a policy's own"
+_KWARGS = """what gym.make takes; action, strategy, interval, opening, averaged, ritz, resolution and history must be a
+policy's own"""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,8 +23,8 @@ class Driver:
 
     Args:
         act: what gives the actions.
-        header: ``history``, ``action``, ``strategy``, ``interval``, ``opening``, ``ritz`` and ``feature_names``, as of
-            a `metalearn_env.policy.Policy`.
+        header: ``history``, ``action``, ``strategy``, ``interval``, ``opening``, ``ritz``, ``resolution`` and
+            ``feature_names``, as of a `metalearn_env.policy.Policy`.
         n: episodes.
 
     Raises:
@@ -34,7 +34,7 @@ class Driver:
     def __init__(self, act: Act, header: Mapping[str, Any], n: int) -> None:
         self.actions = action_map(header, n)
         check_features(header["feature_names"], feature_names(header["history"], self.actions.ritz))
-        self.observer = Observer(n, header["history"], self.actions.ritz)
+        self.observer = Observer(n, header["history"], self.actions.ritz, header.get("resolution", 0.0))
         self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what the next inner steps take if nothing is decided: step sizes, or means

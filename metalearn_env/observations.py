@@ -18,7 +18,9 @@ ritz       where it is asked for: Ritz values, see `metalearn_env.krylov`
 
 A decision is of one inner step, or of several of one size (`metalearn_env.decisions`); "before" is at the decision
 before. Of means over its steps, cosine and curvature are of d and d at the inner step before. The step sizes of
-Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant changes none.
+Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant changes none, but
+for rounding. Long runs amplify that: what an agent does about the last digit comes back as a larger difference. With a
+``resolution``, history and Ritz values are rounded to its multiples, and actions come out the same.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from numpy.typing import NDArray
 from metalearn_env.actions import RITZ
 from metalearn_env.engine import Engine, Learners, Rows
 from metalearn_env.family import KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
+from metalearn_env.ranges import is_number
 
 Observation = Literal["flat", "dict"]
 
@@ -48,12 +51,35 @@ NUM_TASK = len(KINDS) + MAX_DESCRIPTORS
 NUM_STATIC = NUM_TASK + 2
 NUM_LEVELS = len(LEVELS)
 PER_DECADE = 1.0 / np.log(10.0)
+FINEST = 2.0**-20  # resolution; single precision tells no less apart
 
 
 def check_observation(observation: str) -> None:
     """Raise ``ValueError`` unless ``observation`` is a known form."""
     if observation not in get_args(Observation):
         raise ValueError(f"observation is one of {', '.join(get_args(Observation))}, not {observation!r}")
+
+
+def check_resolution(resolution: Any) -> float:
+    """Return a resolution; its multiples are exact in single precision, and all bounds are among them.
+
+    Raises:
+        ValueError: it is neither 0 nor a power of two from 2^-20 to 1.
+    """
+    known = is_number(resolution) and (
+        resolution == 0 or (FINEST <= resolution <= 1.0 and np.frexp(resolution)[0] == 0.5)
+    )
+    if not known:
+        raise ValueError(f"resolution is 0 or a power of two from 2^-20 to 1, not {resolution!r}")
+    return float(resolution)
+
+
+def rounded(columns: NDArray[np.float32], resolution: float) -> NDArray[np.float32]:
+    """Round flat observations (n, width) to a resolution, in place but for task and progress, and return them."""
+    if resolution:
+        past, unit = columns[:, NUM_STATIC:], np.float32(resolution)
+        np.multiply(np.rint(np.divide(past, unit, out=past), out=past), unit, out=past)
+    return columns
 
 
 def feature_names(history: int, ritz: int = 0) -> tuple[str, ...]:
@@ -114,9 +140,14 @@ class Observer:
         n: learners.
         history: decisions remembered, H.
         ritz: inner steps that Ritz values are of; 0: none are seen.
+        resolution: what history and Ritz values are rounded to multiples of; 0: they are not.
+
+    Raises:
+        ValueError: see `check_resolution`.
     """
 
-    def __init__(self, n: int, history: int, ritz: int = 0) -> None:
+    def __init__(self, n: int, history: int, ritz: int = 0, resolution: float = 0.0) -> None:
+        self.resolution = check_resolution(resolution)
         self._columns = np.zeros((n, len(feature_names(history, ritz))), np.float32)
         self._past = groups(history)["history"].stop  # where what is told of Ritz values begins
         self._new = NUM_LEVELS + len(STEP_FEATURES) * min(history, 1)  # columns that a step brings
@@ -163,7 +194,7 @@ class Observer:
 
     def observation(self) -> NDArray[np.float32]:
         """Return the flat observations, (n, width), as a new array."""
-        return self._columns.copy()
+        return rounded(self._columns.copy(), self.resolution)
 
     def state(self) -> dict[str, Any]:
         """Return all that changes with time, as plain lists."""

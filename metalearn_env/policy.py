@@ -26,7 +26,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
 from metalearn_env.identity import described
-from metalearn_env.observations import feature_names
+from metalearn_env.observations import check_resolution, feature_names
 from metalearn_env.ranges import as_integer
 
 FORMAT = "metalearn_env policy 1"
@@ -47,12 +47,12 @@ class Policy:
     Args:
         layers: (weight (out, in), bias (out,)) of each layer, in single or double precision.
         header: what the file says of it: ``history``, ``action``, ``strategy``, ``interval`` (1 if it tells none),
-            ``opening`` (0), ``averaged`` (False) and ``ritz`` (0) of the environment it acts in, ``feature_names``; the
-            hidden units, ``activation`` ("tanh", the default, or "relu"), and what brings the outputs into the box of
-            actions, ``output`` ("clip", the default, or "tanh"; of discrete actions the largest output counts); the
-            lowest and the highest value of every feature that it met in training, ``observed``, if it is to take what
-            lies beyond them for the nearest of them; and where it comes from (environment, command, seed, versions,
-            score).
+            ``opening`` (0), ``averaged`` (False), ``ritz`` (0) and ``resolution`` (0) of the environment it acts in,
+            and its ``feature_names``; the hidden units, ``activation`` ("tanh", the default, or "relu"), and what
+            brings the outputs into the box of actions, ``output`` ("clip", the default, or "tanh"; of discrete actions
+            the largest output counts); the lowest and the highest value of every feature that it met in training,
+            ``observed``, if it is to take what lies beyond them for the nearest of them; and where it comes from
+            (environment, command, seed, versions, score).
     """
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -131,7 +131,8 @@ class Policy:
     @property
     def options(self) -> dict[str, Any]:
         """What an environment is to be told so that observations and actions are those of the policy."""
-        return {"history": self.header["history"], **meaning(self.header), "averaged": averaged(self.header)}
+        sees = {"averaged": averaged(self.header), "resolution": self.header.get("resolution", 0.0)}
+        return {"history": self.header["history"], **meaning(self.header), **sees}
 
     @property
     def interval(self) -> int:
@@ -223,6 +224,7 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     history, names = as_integer("history", header["history"], minimum=0), header["feature_names"]
     actions, _ = action_map(header, 1), averaged(header)
     check_features(names, feature_names(history, actions.ritz))
+    check_resolution(header.get("resolution", 0.0))
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")

@@ -30,7 +30,7 @@ HORIZON = 50
 MOST_DECADES = 5.0  # of the first step: actions reach six
 SESSION_OPTIONS = (
     *("horizon", "history", "action", "strategy", "interval", "opening", "averaged", "ritz"),
-    *("reward", "first_step_decades"),
+    *("resolution", "reward", "first_step_decades"),
 )
 PART_OPTIONS = ("split", "ood", "weights")
 ENV_OPTIONS = (*SESSION_OPTIONS, "observation", "render_mode")
@@ -71,6 +71,7 @@ class Session:
         action, strategy, interval, opening: see `metalearn_env.actions`.
         averaged: decisions see means over the inner steps since the one before, see `metalearn_env.decisions`.
         ritz: inner steps that Ritz values are of, see `metalearn_env.krylov`; 0: none are seen.
+        resolution: what of the past is seen is rounded to multiples of it, see `metalearn_env.observations`; 0: not.
         reward: "log" or "linear".
         first_step_decades: in the train split the first step is the unit times 10^U(-x, x); a pair (low, high) is of
             decades up or down.
@@ -97,6 +98,7 @@ class Session:
         opening: int = 0,
         averaged: bool = False,
         ritz: int = 0,
+        resolution: float = 0.0,
         reward: str = "log",
         first_step_decades: Range = 0.0,
         trace: bool = False,
@@ -113,7 +115,7 @@ class Session:
         self.ritz = self.actions.ritz
         self.averaged = check_averaged(averaged, self.actions.interval)
         self.pool = self._pool()
-        self.observer = Observer(n, self.history, self.ritz)
+        self.observer = Observer(n, self.history, self.ritz, resolution)
         for part in self.parts:
             if part.stretch != 1.0 and part.horizon(self._horizon) == self._horizon:
                 raise ValueError(f"ood {part.axis!r} does not move a horizon of {horizon!r}")

@@ -19,7 +19,7 @@ from agents.teachers import Teacher
 from agents.training import POLICY, RUN, read_scores
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
-from metalearn_env.observations import feature_names
+from metalearn_env.observations import NUM_STATIC, feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import run_policy
@@ -88,10 +88,11 @@ def test_a_student_of_choices_takes_what_comes_next_to_its_teachers_steps(
     biases = (np.zeros(4, np.float32), np.eye(11, dtype=np.float32)[8])
     Policy(tuple(zip(weights, biases, strict=True)), says).save(tmp_path / "ritz.safetensors")
     of_choices, out = (str(tmp_path / "ritz.safetensors"), teachers[1]), tmp_path / "run"
-    asked = ("action:discrete", "ritz:2", "interval:3", "opening:4", "averaged:true")
+    asked = ("action:discrete", "ritz:2", "interval:3", "opening:4", "averaged:true", "resolution:0.0625")
     distil.main(distil.Args(of_choices, out, env_kwargs=asked, rounds=40, updates=20, **SMALL))
     student = load(out / POLICY)
     told = {"action": "discrete", "strategy": "dynamic", "interval": 3, "opening": 4, "averaged": True, "ritz": 2}
+    told |= {"resolution": 0.0625}
     assert student.options == {"history": HISTORY, **told}
     tasks = TaskSet("MetaLearn/LinearRegression-v0", "test", 32, 0, {**QUADRATICS, "dimension": 5})
     engine = Engine.start(tasks.family, tasks.task, 8)
@@ -125,14 +126,33 @@ def test_of_a_step_size_the_factor_next_to_it_is_taken(
     assert one.lesson(seen, "relative").ravel() == pytest.approx([decades / 2.0], abs=1e-6)
 
 
+def test_a_teacher_is_shown_what_it_would_see(tmp_path: Path) -> None:
+    policy = Policy.untrained(history=HISTORY, seed=0)
+    says = {"env": "MetaLearn/LinearRegression-v0", "env_kwargs": QUADRATICS, "resolution": 0.5}
+    replace(policy, header={**policy.header, **says}).save(tmp_path / "a.safetensors")
+    one, seen = (
+        Teacher.named(str(tmp_path / "a.safetensors")),
+        np.full((1, len(feature_names(HISTORY))), 0.3, np.float32),
+    )
+    finer, coarser = seen.copy(), seen.copy()
+    finer[:, NUM_STATIC:], coarser[:, NUM_STATIC:] = 0.4, 0.5
+    assert one.lesson(finer, "relative") == one.lesson(coarser, "relative") == policy(coarser)
+    assert one.lesson(finer, "relative") != policy(finer)
+    assert finer[0, -1] == np.float32(0.4)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("action:absolute",), "a student has relative or discrete actions, not 'absolute'"),
-        (("horizon:9",), "a student has the options action, interval, opening, averaged, ritz, not horizon"),
+        (
+            ("horizon:9",),
+            "a student has the options action, interval, opening, averaged, ritz, resolution, not horizon",
+        ),
         (("opening:3",), "opening is 0, not 3"),
         (("averaged:true",), "averaged is False, not True"),
         (("ritz:-1",), "ritz is a whole number >= 0, not -1"),
+        (("resolution:0.1",), r"resolution is 0 or a power of two from 2\^-20 to 1, not 0.1"),
     ],
 )
 def test_a_student_that_cannot_be_is_refused(

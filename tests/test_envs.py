@@ -24,7 +24,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.families import make_family
 from metalearn_env.family import Array
-from metalearn_env.observations import Observation, feature_names
+from metalearn_env.observations import NUM_STATIC, Observation, feature_names
 from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import Reward
 from metalearn_env.rules.schedules import schedule
@@ -231,6 +231,20 @@ def test_what_is_observed_may_be_means_over_the_steps_between_decisions() -> Non
             low, high = (-1.0, 1.0) if name == "cosine[-1]" else (-5.0, 5.0)
             assert observation[names.index(name)] == pytest.approx(np.clip(value, low, high), rel=1e-5), name
     assert engine.t[0] == 7
+
+
+@pytest.mark.parametrize("options", [{}, {"ritz": 3}, {"interval": 2, "averaged": True}])
+@pytest.mark.parametrize("resolution", [1.0, 2.0**-5, 2.0**-20])
+def test_what_is_observed_of_the_past_may_be_rounded(options: dict[str, Any], resolution: float) -> None:
+    env, plain = (gym.make(REGRESSION, **options, **more) for more in ({"resolution": resolution}, {}))
+    seen, twin = env.reset(seed=1)[0], plain.reset(seed=1)[0]
+    rng, ended, known = np.random.default_rng(0), False, NUM_STATIC  # of task and progress
+    while not ended:
+        assert np.array_equal(seen[:known], twin[:known])
+        assert np.array_equal(seen[known:], np.rint(twin[known:] / resolution) * resolution)
+        assert env.observation_space.contains(seen)
+        action = rng.uniform(-0.3, 0.4, 1).astype(np.float32)
+        (seen, *_), (twin, _, ended, *_) = env.step(action), plain.step(action)
 
 
 @pytest.mark.parametrize("options", [{}, {"interval": 2}, {"interval": 3, "opening": 2, "averaged": True}])
@@ -522,6 +536,7 @@ BAD_FOR_ALL = [
     *product(["opening"], [-1, 1.5, True, "2", None, (1, 2)]),
     *product(["ritz"], [-1, 1.5, True, "2", None, (1, 2)]),
     *product(["averaged"], [1, "yes", None, True]),  # True: there is no interval
+    *product(["resolution"], [-0.5, 0.3, 2, 2.0**-21, True, "0.5", None, float("nan"), float("inf")]),
     *product(["action", "strategy", "observation", "reward"], ["bogus", 3, None]),
 ]
 

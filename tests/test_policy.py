@@ -277,11 +277,12 @@ def test_a_policy_drives_step_sizes(env_id: str, action: str, strategy: str) -> 
         ("discrete", "dynamic", 5, 3, True, 4),
     ],
 )
+@pytest.mark.parametrize("resolution", [0.0, 2.0**-4])
 def test_a_policy_does_the_same_in_the_environment(
-    env_id: str, action: str, strategy: str, interval: int, opening: int, averaged: bool, ritz: int
+    env_id: str, action: str, strategy: str, interval: int, opening: int, averaged: bool, ritz: int, resolution: float
 ) -> None:
     options: dict[str, Any] = {"action": action, "strategy": strategy, "interval": interval, "opening": opening}
-    options |= {"averaged": averaged, "ritz": ritz}
+    options |= {"averaged": averaged, "ritz": ritz, "resolution": resolution}
     horizon, policy = 12, untrained(**options)
     assert policy.options == {"history": 2, **options}
     env = gym.make(env_id, split="test", horizon=horizon, **policy.options)
@@ -317,6 +318,8 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained(ritz=4).check_options({"history": 2, "ritz": 3})
     with pytest.raises(ValueError, match="the policy was trained with ritz=0, not 3"):
         untrained().check_options({"ritz": 3})
+    with pytest.raises(ValueError, match=r"the policy was trained with resolution=0.5, not 0"):
+        untrained(resolution=0.5).check_options({"resolution": 0})
     untrained(interval=3, opening=7).check_options({"horizon": 9})
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
 

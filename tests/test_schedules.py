@@ -313,7 +313,7 @@ def test_slopes_are_finite_differences(name: str, options: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("averaged", [False, True])
 def test_what_is_followed_is_what_a_policy_with_an_interval_observes_and_does(averaged: bool) -> None:
-    decides = {"interval": 3, "opening": 2, "averaged": averaged}
+    decides = {"interval": 3, "opening": 2, "averaged": averaged, "resolution": 0.125}
     start = started("LinearRegression", {"batch_size": 3, "dimension": 4}, 6, 8)
     twin = started("LinearRegression", {"batch_size": 3, "dimension": 4}, 6, 8)
     step_map, seen = FeedbackMap(2, width=4, seed=1, decides=decides), []
@@ -420,6 +420,7 @@ def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "history:2")}, "history=2, not 5"),
         ({"kind": "feedback", "init": True, "env_kwargs": (*TEXT, "action:absolute")}, "'absolute', not 'relative'"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "interval:2")}, "map has interval=1, not 2"),
+        ({"kind": "feedback", "env_kwargs": (*TEXT, "resolution:0.5")}, "map has resolution=0.0, not 0.5"),
         ({"kind": "feedback", "through": "steps", "init": True, "env_kwargs": (*TEXT, "interval:2")}, "2, not 1"),
         ({"kind": "feedback", "env_kwargs": (*TEXT, "action:discrete")}, "relative or absolute, not 'discrete'"),
         ({"kind": "feedback", "through": "nothing"}, "through is one of all, steps"),

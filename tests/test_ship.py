@@ -133,6 +133,8 @@ def test_a_card_says_when_a_policy_decides_and_on_what() -> None:
     told = "* decides at each of the first 32 inner steps, then every 64 inner steps"
     assert f"{told}\n" in card("some", policy)
     assert f"{told}, on means over the inner steps in between\n" in card("some", on_means)
+    rounded = replace(policy, header={**policy.header, "resolution": 2.0**-5})
+    assert f"{told}\n* what it sees of the past is rounded to multiples of 0.03125\n" in card("some", rounded)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
