@@ -35,6 +35,10 @@ within 10 %, strong: 5 %."""
 OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight. What could be known beforehand, where
 agents are not clearly above 0: [beforehand.md](beforehand.md)."""
 
+INVARIANCE = """Actions on the same tasks, the objective times 10^6 or 10^-6 (a coin for each task), or all inputs of a
+data set, which are standardised, times 10^6 and 10^-6. What is left is rounding, which long runs amplify, unless agents
+see the past rounded, too (`resolution`); steps that are inverse Ritz values amplify it whatever is seen."""
+
 SCEPTIC = """Each table has all controls, rules and limits; an open-loop schedule and a static map to a constant step,
 trained through the inner loop; the agents with something taken from them: random actions of the same distribution
 (marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
@@ -65,13 +69,7 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
     if defaults:
         yield from ("## Out of distribution", "", OUT_OF_DISTRIBUTION, "")
         yield from (*out_of_distribution(defaults), "", "## Real data", "", *real_data(defaults), "")
-        yield from (
-            "## Invariance",
-            "",
-            "Actions on the same tasks, the objective times 10^6 or 10^-6 (a coin for each task).",
-            "",
-        )
-        yield from (*invariance(defaults), "")
+        yield from ("## Invariance", "", INVARIANCE, "", *invariance(defaults), "")
     yield from ("# What a sceptic asks for", "", SCEPTIC)
     for one in trained:
         yield from ("", *sceptic(one))

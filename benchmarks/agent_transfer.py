@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.agent_tables import Mean, Trained, mean
 from benchmarks.setting import CLUSTERING, Q_LEARNING, REGRESSION, Setting
+from metalearn_env.datasets import load_regression
 from metalearn_env.family import Array
 from metalearn_env.policy import load
 from metalearn_env.rules import RULES, rules_of
@@ -24,7 +25,8 @@ REAL = {
     CLUSTERING: ("dataset", ("iris", "wine", "digits", "breast_cancer", "china")),
     Q_LEARNING: ("mdp", ("FrozenLake-v1", "CliffWalking-v1", "Taxi-v4")),
 }
-SCALE = 6.0  # decades up or down, whichever is drawn for a task
+SCALE = 6.0  # decades up or down, of an objective whichever is drawn for its task
+INPUTS = "diabetes"  # the data set whose inputs are scaled
 SAME = 1e-6
 
 HEAD = (
@@ -73,24 +75,41 @@ def above_zero(found: Mean) -> str:
 
 
 def invariance(trained: Sequence[Trained]) -> Iterator[str]:
-    """Yield by how much actions change with the scale of the objective, of the same tasks."""
+    """Yield by how much actions change with the scale of the objective, and of inputs, of the same tasks."""
     yield "| tasks | agents | largest change of an action | changed by more than 1e-6 | same |"
     yield "|---|---|---|---|---|"
     for one in trained:
-        for task_set in one.sets:
-            change = changes(one, task_set)
-            cells = [type(task_set.family).__name__, one.setting.name, f"{change.max():.1e}"]
+        for name, plain, scaled in (*of_objectives(one), *of_inputs(one)):
+            change = np.concatenate([changes(one, plain, other) for other in scaled])
+            cells = [name, one.setting.name, f"{change.max():.1e}"]
             yield f"| {' | '.join(cells)} | {(change > SAME).mean():.2%} | {'yes' if change.max() <= SAME else 'no'} |"
 
 
-def changes(trained: Trained, task_set: TaskSet) -> Array:
-    """Return the changes of all actions, logs of step sizes as the agents choose them, when tasks are scaled.
+def of_objectives(trained: Trained) -> Iterator[tuple[str, TaskSet, list[TaskSet]]]:
+    """Yield a name, tasks, and the same with other objectives, for each family that agents were trained on."""
+    for task_set in trained.sets:
+        plain, scaled = (
+            replace(task_set, env_kwargs={**(task_set.env_kwargs or {}), "scale": [by, by]}) for by in (0.0, SCALE)
+        )
+        yield type(task_set.family).__name__, plain, [scaled]
+
+
+def of_inputs(trained: Trained) -> Iterator[tuple[str, TaskSet, list[TaskSet]]]:
+    """Yield a name, tasks, and the same with other inputs, if agents were trained on regression."""
+    if trained.setting.env in (REGRESSION, "MetaLearn/Mixture-v0"):
+        inputs, targets = load_regression(INPUTS)
+        plain, *scaled = (
+            TaskSet(REGRESSION, "test", trained.tasks, 0, {"dataset": (10.0**by * inputs, targets)})
+            for by in (0.0, SCALE, -SCALE)
+        )
+        yield f"{INPUTS}, inputs", plain, scaled
+
+
+def changes(trained: Trained, plain: TaskSet, scaled: TaskSet) -> Array:
+    """Return the changes of all actions, logs of step sizes as the agents choose them, between tasks.
 
     Where a run ends at another step they are infinite.
     """
-    plain, scaled = (
-        replace(task_set, env_kwargs={**(task_set.env_kwargs or {}), "scale": [by, by]}) for by in (0.0, SCALE)
-    )
     found = []
     for file in trained.setting.policy_files(trained.runs):
         policy = load(file)
