@@ -29,6 +29,7 @@ def _minibatches() -> str:
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 RITZ = ("action:discrete", "ritz:20")
 ROUNDED = ("resolution:0.03125",)  # so that actions are the same in other units of the objective
+LONG_OPENING = ("interval:2", "opening:100", "averaged:true")  # where steps that are held may let a run diverge
 LATER = ("interval:5", "opening:50", "averaged:true")  # where runs are short, each step is decided on
 
 
@@ -74,8 +75,9 @@ def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
 #: teachers on horizons that vary; that of Q-learning counts twice
 OF_HORIZONS = (f"{CLUSTERING} horizon:[20,100]=mixture-ppo", *2 * ("q-learning-default",))
 TEACHERS = (
-    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-opening", "clustering", "q-learning"),
-    *("linear-regression", "linear-regression-later-plain", *OF_HORIZONS),
+    *("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", "minibatch-long-opening"),
+    *("clustering", "q-learning", f"{REGRESSION} horizon:[10,50]=linear-regression"),
+    *("linear-regression-later-plain", *OF_HORIZONS),
 )
 TEACHERS_OF_CHOICES = (
     *("gaussian", "log-uniform", "linear-uniform", "minibatch-opening", "clustering", "q-learning"),
@@ -121,11 +123,12 @@ SETTINGS: dict[str, Setting] = {
             steps=8_000_000,
         ),
         Setting(
-            "minibatch-each-step",  # whose agents can teach one that decides at each step
+            "minibatch-long-opening",
             MIXTURE,
             (_minibatches(), "horizon:200"),
-            hyperparams=(*_rows(512, 100), _spread(-3.5)),
-            steps=2_000_000,
+            agent_kwargs=LONG_OPENING,
+            hyperparams=(*_rows(1024, 75, 8192), _spread(-2.5)),
+            steps=8_000_000,
         ),
         Setting(
             "clustering",
@@ -171,9 +174,9 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "linear-regression-later-plain",
             REGRESSION,
-            ("horizon:[50,150]",),
-            agent_kwargs=LATER,
-            hyperparams=_rows(512, 70, 8192),
+            ("horizon:[50,200]",),
+            agent_kwargs=LONG_OPENING,
+            hyperparams=_rows(512, 75, 8192),
             steps=8_000_000,
         ),
         Setting("clustering-default", CLUSTERING, hyperparams=_rows(1024, 50), steps=5_000_000),
@@ -214,7 +217,9 @@ SETTINGS: dict[str, Setting] = {
             train_kwargs=("horizon:[20,100]",),
             steps=10_000_000,
         ),
-        Setting("mixture", MIXTURE, agent_kwargs=(*LATER, *ROUNDED), algo=DISTILLED, steps=300, teachers=TEACHERS),
+        Setting(
+            "mixture", MIXTURE, agent_kwargs=(*LONG_OPENING, *ROUNDED), algo=DISTILLED, steps=300, teachers=TEACHERS
+        ),
         Setting(
             "mixture-ritz",
             MIXTURE,

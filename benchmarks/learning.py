@@ -60,9 +60,10 @@ the rest, and those of regression without the descriptors of the task; agents of
 critic is level with a plain one, and so are normalised returns and discounts below 1, or (.9 on the mixture) a little
 better. Other widths of the network and a lambda of .8 are a little worse. Rewards of the mixture are better in the
 families' own units than divided by what a constant step earns. Histories of 1 and of 10 steps, and first steps that
-vary, by half a decade or by two, cost .02 each; horizons that vary cost nothing, at the horizon of the base. A quarter
-of the budget costs .2 and, on the mixture, .5; four times the budget gain .1. 1,024 rows, which leave few updates to a
-run as short as these, cost .25, while 64 are level with 256.
+vary, by half a decade or by two, cost .02 each; horizons that vary cost nothing, at the horizon of the base, nor does
+what is seen of the past being rounded (`resolution`). A quarter of the budget costs .2 and, on the mixture, .5; four
+times the budget gain .1. 1,024 rows, which leave few updates to a run as short as these, cost .25, while 64 are level
+with 256.
 
 Minibatches are noisy (`minibatch`: batches of 1 to 8, 200 inner steps), and there an agent that decides at each step
 hardly learns. One that decides every 10 steps does, and better still if it sees the means over the steps in between
@@ -76,10 +77,10 @@ What pays stays: logarithmic rewards, relative actions, a history of 5, two laye
 steps at the unit. What could go: `normalize`, `privileged`, `first_step_decades`, and, once longer runs say the same,
 the division of the mixture's rewards.
 
-Three machines trained these, and each is compared with the base of its own: base, horizons, returns, Ritz values,
-budgets, masks and decisions are of the third; histories, first steps and rows of the second, where the base of
-regression had .336; the others of the first, .340 and -.099. Three seeds are few: normalised returns, level here, had
-cost .07 on the first.
+Three machines trained these, and each is compared with the base of its own: base, horizons, resolutions, returns,
+Ritz values, budgets, masks and decisions are of the third; histories, first steps and rows of the second, where the
+base of regression had .336; the others of the first, .340 and -.099. Three seeds are few: normalised returns, level
+here, had cost .07 on the first.
 
 """
 
@@ -142,6 +143,7 @@ VARIATIONS = (
     Variation(BASE, "as it is", only=tuple(ENVS)),
     *_of_env("action", "action", "absolute", "discrete"),
     *_of_env("history", "history", "0", "1", "10"),
+    *_of_env("resolution", "resolution", "0.03125", "0.25"),
     *_of_env("reward", "reward", "linear"),
     *_of_env("first step", "first_step_decades", "0.5", "2"),
     Variation("horizon", "20 to 100", env_kwargs=("horizon:[20,100]",)),

@@ -20,7 +20,8 @@ from metalearn_env.observations import feature_names
 from metalearn_env.policy import FORMAT, SHIPPED, Policy, load
 from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import log_gap
-from metalearn_env.scoring import final_log_gap, score_row, task_sets
+from metalearn_env.scoring import TaskSet, final_log_gap, score_row, task_sets
+from metalearn_env.scoring.ablations import actions, policy_run
 from metalearn_env.scoring.contenders import run_policy
 
 ACTIONS, STRATEGIES = ("relative", "absolute", "discrete"), ("dynamic", "constant", "random")
@@ -303,6 +304,20 @@ def test_a_policy_does_the_same_in_the_environment(
             assert info["gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
         assert engine.ended.all()
         assert info["final_gap"] == pytest.approx(engine.loss[0] - engine.reference[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear-regression", "mixture"])
+def test_what_sees_the_past_rounded_does_the_same_in_other_units(name: str) -> None:
+    """The objective times a million, or a millionth of it: else rounding errors grow until they show."""
+    tasks = [TaskSet(REGRESSION, "test", 64, 0, {"scale": [decades, decades]}) for decades in (0, 6)]
+
+    def change(policy: Policy) -> float:
+        one, other = (actions(policy, policy_run(policy, of)) for of in tasks)
+        return float(np.abs(one - other).max())
+
+    policy = load(name)
+    assert change(policy) < 1e-6
+    assert change(Policy(policy.layers, {**policy.header, "resolution": 0.0})) > 1e-6
 
 
 def test_another_interval_is_refused_like_another_history() -> None:
