@@ -20,7 +20,8 @@ A decision is of one inner step, or of several of one size (`metalearn_env.decis
 before. Of means over its steps, cosine and curvature are of d and d at the inner step before. The step sizes of
 Barzilai and Borwein are a linear policy in these. Multiplying the objective or theta by a constant changes none, but
 for rounding. Long runs amplify that: what an agent does about the last digit comes back as a larger difference. With a
-``resolution``, history and Ritz values are rounded to its multiples, and actions come out the same.
+``resolution``, history and Ritz values are rounded to its multiples, and actions come out the same, unless they are
+inverse Ritz values.
 """
 
 from __future__ import annotations
