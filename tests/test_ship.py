@@ -139,4 +139,9 @@ def test_a_card_says_when_a_policy_decides_and_on_what() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
 def test_cards_say_what_policies_say(path: Path) -> None:
-    assert (CARDS / f"{path.stem}.md").read_text() == card(path.stem, load(path))
+    text = (CARDS / f"{path.stem}.md").read_text()
+    assert text == card(path.stem, load(path))
+    names: dict[str, Any] = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], names)
+    observation, _ = names["env"].reset(seed=0)
+    names["env"].step(names["policy"](observation[None])[0])
