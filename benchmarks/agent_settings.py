@@ -218,7 +218,7 @@ SETTINGS: dict[str, Setting] = {
             steps=10_000_000,
         ),
         Setting(
-            "mixture", MIXTURE, agent_kwargs=(*LONG_OPENING, *ROUNDED), algo=DISTILLED, steps=300, teachers=TEACHERS
+            "mixture", MIXTURE, agent_kwargs=(*LONG_OPENING, *ROUNDED), algo=DISTILLED, steps=600, teachers=TEACHERS
         ),
         Setting(
             "mixture-ritz",
