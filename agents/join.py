@@ -30,7 +30,10 @@ from metalearn_env.scoring.table import run_policy
 
 HELD = 50.0  # what holds a unit at its end: far beyond what it is else given
 SAME = ("history", "action", "strategy", "feature_names")
-ALSO = {"strategy": "dynamic", "activation": "tanh", "output": "clip"}
+ALSO = {
+    **{"strategy": "dynamic", "activation": "tanh", "output": "clip"},
+    **{"interval": 1, "opening": 0, "averaged": False, "ritz": 0, "resolution": 0.0},
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.agent_tables import Mean, Trained, mean
-from benchmarks.setting import CLUSTERING, Q_LEARNING, REGRESSION, Setting
+from benchmarks.setting import CLUSTERING, MIXTURE, Q_LEARNING, REGRESSION, Setting
 from metalearn_env.datasets import load_regression
 from metalearn_env.family import Array
 from metalearn_env.policy import load
@@ -50,7 +50,7 @@ def real_data(trained: Sequence[Trained]) -> Iterator[str]:
     for env, (option, names) in REAL.items():
         for name in names:
             for one in trained:
-                if one.setting.env in (env, "MetaLearn/Mixture-v0"):
+                if one.setting.env in (env, MIXTURE):
                     task_set = TaskSet(env, "test", one.tasks, 0, {option: name}, Cache())
                     yield line(name, one.setting, task_set, one.agent)
 
@@ -96,7 +96,7 @@ def of_objectives(trained: Trained) -> Iterator[tuple[str, TaskSet, list[TaskSet
 
 def of_inputs(trained: Trained) -> Iterator[tuple[str, TaskSet, list[TaskSet]]]:
     """Yield a name, tasks, and the same with other inputs, if agents were trained on regression."""
-    if trained.setting.env in (REGRESSION, "MetaLearn/Mixture-v0"):
+    if trained.setting.env in (REGRESSION, MIXTURE):
         inputs, targets = load_regression(INPUTS)
         plain, *scaled = (
             TaskSet(REGRESSION, "test", trained.tasks, 0, {"dataset": (10.0**by * inputs, targets)})

@@ -44,6 +44,10 @@ def test_what_cannot_be_joined_is_refused() -> None:
         join.joined(made(1, 8), untrained("absolute", history=3), "descriptor_3")
     with pytest.raises(ValueError, match="the same action"):
         join.joined(made(1, 8), untrained("relative", history=2), "descriptor_3")
+    for option, value in (("interval", 3), ("resolution", 0.5)):
+        both = [Policy(one.layers, {**one.header, option: value}) for one in (made(1, 8), made(2, 8))]
+        with pytest.raises(ValueError, match=f"the same {option}, .*: {value}, {value}"):
+            join.joined(*both, "descriptor_3")
 
 
 def test_the_command_writes_a_run(
