@@ -48,8 +48,8 @@ class FeedbackMap(torch.nn.Module):
         width: units of each of the two hidden layers.
         seed: of the first weights. The first actions are close to 0: steps that stay what they are, or the unit.
         layers: weights and biases to begin with instead, as a policy file has them.
-        decides: ``interval``, ``opening``, ``averaged`` and ``resolution``, if it does not decide at every step, on
-            what there is; `gaps` are of one that does.
+        decides: ``interval``, ``opening``, ``averaged`` and ``resolution``, if they are not as an environment has them
+            by default; `gaps` are of a map for which they are.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ import tyro
 
 from agents import cells
 from agents.export import begun_from, versions
+from agents.teachers import PLAIN
 from agents.training import POLICY, mean_score, write_run
 from metalearn_env.commandline import run
 from metalearn_env.observations import feature_names
@@ -30,10 +31,7 @@ from metalearn_env.scoring.table import run_policy
 
 HELD = 50.0  # what holds a unit at its end: far beyond what it is else given
 SAME = ("history", "action", "strategy", "feature_names")
-ALSO = {
-    **{"strategy": "dynamic", "activation": "tanh", "output": "clip"},
-    **{"interval": 1, "opening": 0, "averaged": False, "ritz": 0, "resolution": 0.0},
-}
+ALSO = {"strategy": "dynamic", "activation": "tanh", "output": "clip", **PLAIN}
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from metalearn_env import scoring
 from metalearn_env.actions import Strategy
 from metalearn_env.commandline import key_value
 from metalearn_env.decisions import check_averaged
+from metalearn_env.driving import resolution
 from metalearn_env.engine import Engine
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.family import Array
 from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
-from metalearn_env.observations import check_resolution, feature_names
+from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer, as_range, is_number, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
@@ -168,8 +169,8 @@ class Study:
         interval = as_integer("interval", self.options.get("interval", 1), minimum=1)
         opening = as_integer("opening", self.options.get("opening", 0), minimum=0)
         averaged = check_averaged(self.options.get("averaged", False), interval)
-        resolution = check_resolution(self.options.get("resolution", 0.0))
-        return {"interval": interval, "opening": opening, "averaged": averaged, "resolution": resolution}
+        sees = {"averaged": averaged, "resolution": resolution(self.options)}
+        return {"interval": interval, "opening": opening, **sees}
 
     @property
     def interface(self) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from agents.ship import task_options
 from agents.studies import starts
 from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
 from metalearn_env.commandline import key_value
-from metalearn_env.driving import action_map, averaged
+from metalearn_env.driving import action_map, averaged, resolution
 from metalearn_env.engine import Engine
-from metalearn_env.observations import check_resolution, rounded
+from metalearn_env.observations import rounded
 from metalearn_env.policy import Policy, load
 from metalearn_env.ranges import as_range
 from metalearn_env.scoring import LEAST_TASKS, TaskSet, task_sets
@@ -26,8 +26,10 @@ from metalearn_env.scoring.cache import Cache
 from metalearn_env.session import HORIZON
 
 Floats = NDArray[np.float32]
+#: what decides at every step, on what there is
+PLAIN: dict[str, Any] = {"interval": 1, "opening": 0, "averaged": False, "ritz": 0, "resolution": 0.0}
 #: options that a student may be given, and what they are if it is not
-OF_STUDENTS = {"action": "relative", "interval": 1, "opening": 0, "averaged": False, "ritz": 0, "resolution": 0.0}
+OF_STUDENTS = {"action": "relative", **PLAIN}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def interface(env_kwargs: Sequence[str]) -> dict[str, Any]:
     found = {"strategy": "dynamic", **OF_STUDENTS, **asked}
     if found["action"] not in ("relative", "discrete"):
         raise ValueError(f"a student has relative or discrete actions, not {found['action']!r}")
-    sees = {"averaged": averaged(found), "resolution": check_resolution(found["resolution"])}
+    sees = {"averaged": averaged(found), "resolution": resolution(found)}
     return {**found, "ritz": action_map(found, 1).ritz, **sees}
 
 

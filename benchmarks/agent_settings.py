@@ -123,7 +123,7 @@ SETTINGS: dict[str, Setting] = {
             steps=8_000_000,
         ),
         Setting(
-            "minibatch-long-opening",
+            "minibatch-long-opening",  # the same, for one that sees no Ritz values
             MIXTURE,
             (_minibatches(), "horizon:200"),
             agent_kwargs=LONG_OPENING,
@@ -172,7 +172,7 @@ SETTINGS: dict[str, Setting] = {
             steps=2_000_000,
         ),
         Setting(
-            "linear-regression-later-plain",
+            "linear-regression-later-plain",  # the same, for one that sees no Ritz values
             REGRESSION,
             ("horizon:[50,200]",),
             agent_kwargs=LONG_OPENING,

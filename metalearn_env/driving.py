@@ -13,7 +13,7 @@ from metalearn_env.decisions import check_averaged, seen_at_decisions
 from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
 from metalearn_env.krylov import Krylov
-from metalearn_env.observations import Observer, feature_names
+from metalearn_env.observations import Observer, check_resolution, feature_names
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]  # flat observations of n tasks -> actions
 
@@ -34,7 +34,7 @@ class Driver:
     def __init__(self, act: Act, header: Mapping[str, Any], n: int) -> None:
         self.actions = action_map(header, n)
         check_features(header["feature_names"], feature_names(header["history"], self.actions.ritz))
-        self.observer = Observer(n, header["history"], self.actions.ritz, header.get("resolution", 0.0))
+        self.observer = Observer(n, header["history"], self.actions.ritz, resolution(header))
         self._act, self._n, self._rows = act, n, np.arange(n)
         self._noise = np.random.default_rng(0)
         self._held: Array | None = None  # what the next inner steps take if nothing is decided: step sizes, or means
@@ -173,6 +173,15 @@ def averaged(header: Mapping[str, Any]) -> bool:
         ValueError: see `check_averaged` there.
     """
     return check_averaged(header.get("averaged", False), action_map(header, 1).interval)
+
+
+def resolution(header: Mapping[str, Any]) -> float:
+    """Return what the observations of a header are rounded to, see `metalearn_env.observations`.
+
+    Raises:
+        ValueError: see `check_resolution` there.
+    """
+    return check_resolution(header.get("resolution", 0.0))
 
 
 def check_features(theirs: Any, ours: Any) -> None:

@@ -96,8 +96,8 @@ class StepSizeEnv(gym.Env[Any, Any]):
     * `ritz`: of how many inner steps there are Ritz values, as many directions being kept, and one more; they are seen,
       and discrete actions may choose among their inverses. Of dynamic steps alone. Default 0: there are none.
     * `resolution`: what is observed of the past is rounded to multiples of it, a power of two from 2^-20 to 1, so that
-      the actions of an agent are the same where the task is given in other units, and nearly all of them where it is
-      computed on another machine; else rounding errors grow until they show. Default 0: it is observed as it is.
+      the actions of an agent are the same where the task is given in other units; else rounding errors grow until they
+      show. Default 0: it is observed as it is.
     * `action`, `strategy`, `observation`, `reward`: as above.
     * `first_step_decades`: as above. Default 0: elsewhere episodes start at the unit, too.
     * `render_mode`: `None`, `"rgb_array"`, `"human"` or `"ansi"`, see Rendering.

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 
-from metalearn_env.driving import action_map, averaged, check_features, driven, meaning
+from metalearn_env.driving import action_map, averaged, check_features, driven, meaning, resolution
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.files import write_whole
 from metalearn_env.identity import described
-from metalearn_env.observations import check_resolution, feature_names
+from metalearn_env.observations import feature_names
 from metalearn_env.ranges import as_integer
 
 FORMAT = "metalearn_env policy 1"
@@ -131,7 +131,7 @@ class Policy:
     @property
     def options(self) -> dict[str, Any]:
         """What an environment is to be told so that observations and actions are those of the policy."""
-        sees = {"averaged": averaged(self.header), "resolution": self.header.get("resolution", 0.0)}
+        sees = {"averaged": averaged(self.header), "resolution": resolution(self.header)}
         return {"history": self.header["history"], **meaning(self.header), **sees}
 
     @property
@@ -224,7 +224,7 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     history, names = as_integer("history", header["history"], minimum=0), header["feature_names"]
     actions, _ = action_map(header, 1), averaged(header)
     check_features(names, feature_names(history, actions.ritz))
-    check_resolution(header.get("resolution", 0.0))
+    resolution(header)  # a bad one is refused here
     for name, known in (("activation", ACTIVATIONS), ("output", OUTPUTS)):
         if header.get(name, known[0]) not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}, not {header[name]!r}")
