@@ -96,6 +96,9 @@ class _Part:
             return
         before, size = len(self.rows), int(stays.sum()) + len(rows)
         gone = np.flatnonzero(~stays)
+        if size == before and fresh is not None:
+            self.rows[gone] = rows
+            return self.engine.put([(0, gone, fresh)])
         free = np.concatenate([gone[gone < size], np.arange(before, size)])
         beyond = size + np.flatnonzero(stays[size:])  # places of those who stay, to be given up
         new, moved = free[: len(rows)], free[len(rows) :]
@@ -121,10 +124,10 @@ def _refilled(
     array: NDArray[Any], size: int, moved: Rows, beyond: Rows, new: Rows, joining: NDArray[Any] | None
 ) -> NDArray[Any]:
     """Return the first ``size`` entries of an array, with what lay beyond moved in and the new ones put in."""
-    if size > len(array):
-        array = np.concatenate([array, np.empty((size - len(array), *array.shape[1:]), array.dtype)])
+    if joining is not None and (added := size - len(array)) > 0:
+        array, new, joining = np.concatenate([array, joining[-added:]]), new[:-added], joining[:-added]
     if moved.size:
         array[moved] = array[beyond]
-    if joining is not None:
+    if new.size:
         array[new] = joining
     return array[:size]

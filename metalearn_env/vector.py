@@ -210,9 +210,9 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
     def _infos(self, mask: Mask, terminated: Mask | None = None) -> dict[str, Any]:
         """Return the infos of the rows of ``mask``, with what is told in the end of those that are ``terminated``."""
         infos: dict[str, Any] = {}
-        values = self.session.info()
+        values, whole = self.session.info(), mask.all()
         for key, value in values.items():
-            infos[key], infos[f"_{key}"] = np.where(mask, value, 0.0), mask.copy()
+            infos[key], infos[f"_{key}"] = value if whole else np.where(mask, value, 0.0), mask.copy()
         if terminated is not None and (rows := np.flatnonzero(terminated)).size:
             told = [(rows, {"final_gap": values["gap"][rows]}), *self.session.final_info(rows)]
             for which, last in told:

@@ -73,11 +73,10 @@ class SB3VecEnv(VecEnv):
         rows = _rows({key: value for key, value in infos.items() if key not in _OF_AUTORESET}, self.num_envs)
         done = terminated | truncated
         ended = np.flatnonzero(done)
-        last_infos = _rows(final_info, self.num_envs) if ended.size else []
-        for row in ended:
-            rows[row] = last_infos[row]
-            rows[row]["terminal_observation"] = final_obs[row]
-            rows[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
+        for row, last in zip(ended.tolist(), _rows(_of_rows(final_info, ended), ended.size), strict=True):
+            last["terminal_observation"] = final_obs[row]
+            last["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
+            rows[row] = last
         return observations, rewards.astype(np.float32), done, rows
 
     def close(self) -> None:
@@ -129,6 +128,14 @@ def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
         {key: value[row] for key, value, mask in zip(keys, values, masks, strict=True) if mask is None or mask[row]}
         for row in range(n)
     ]
+
+
+def _of_rows(infos: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """Return the infos of some rows alone."""
+    return {
+        key: _of_rows(value, rows) if isinstance(value, dict) else np.asarray(value)[rows]
+        for key, value in infos.items()
+    }
 
 
 def _per_row(value: Any, n: int) -> list[Any]:
