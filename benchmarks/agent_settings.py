@@ -34,7 +34,7 @@ LATER = ("interval:5", "opening:50", "averaged:true")  # where runs are short, e
 
 
 def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
-    return (f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:0.95")
+    return (f"n_envs:{rows}", f"n_steps:{steps}", "n_epochs:6", f"batch_size:{batch}", "gae_lambda:0.95")
 
 
 def _choosing(rows: int, steps: int, batch: int) -> tuple[str, ...]:

@@ -248,15 +248,17 @@ def test_there_is_a_file_for_each_algorithm() -> None:
     assert {path.stem for path in FOLDER.glob("*.yml")} == ALGORITHMS.keys()
 
 
-def test_the_demonstration_keeps_its_hyperparameters() -> None:
-    chosen = settings(algorithm("ppo").cls, read(FOLDER / "ppo.yml", "MetaLearn/Mixture-v0"))
+@pytest.mark.parametrize(("env", "batch_size", "n_epochs"), [(ENV, 1600, 6), ("MetaLearn/Mixture-v0", 512, 2)])
+def test_published_agents_were_trained_with_these_hyperparameters(env: str, batch_size: int, n_epochs: int) -> None:
+    chosen = settings(algorithm("ppo").cls, read(FOLDER / "ppo.yml", env))
     assert chosen == Settings(
         n_timesteps=1_000_000,
         n_envs=256,
         policy="MlpPolicy",
         arguments={
-            **{"n_steps": 50, "batch_size": 1600, "n_epochs": 6, "learning_rate": "lin_0.001", "ent_coef": 0.0},
-            **{"gamma": 1.0, "gae_lambda": 0.9, "policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.7}},
+            **{"n_steps": 50, "batch_size": batch_size, "n_epochs": n_epochs, "learning_rate": "lin_0.001"},
+            **{"gamma": 1.0, "gae_lambda": 0.9, "ent_coef": 0.0},
+            "policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.7},
         },
     )
 
