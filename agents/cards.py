@@ -122,8 +122,12 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     elif "resumed_at" in header:
         yield "* kept: the agent as it began; no later score was better"
     yield f"* {', '.join(f'{name} {version}' for name, version in header['versions'].items())}"
-    yield f"* validation score {header['validation_iqm']:.3f}, by which it was chosen; of all runs:"
+    because = header.get("taken_because")
+    by = "" if because else ", by which it was chosen"
+    yield f"* validation score {header['validation_iqm']:.3f}{by}; of all runs:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
+    if because:
+        yield f"* taken because {because}"
     if tables := header.get("tables"):
         yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f}"
         yield f"  (constant steps of 0.1 are worth 0); {tables['risen']:.1%} of the runs end above their start"

@@ -1,6 +1,7 @@
 """Ship a policy: ``python -m agents.ship mixture runs/agents/mixture/seed-*``.
 
-Of several runs the one with the best score on validation tasks is chosen; test tasks are met once, by the chosen one.
+Of several runs the one with the best score on validation tasks is chosen, or another is taken for a reason that is told
+(``--take 1 --because "..."``), such as more validation tasks; test tasks are met once, by the chosen one.
 Its file, with what it reached, goes to metalearn_env/policies, its model card to docs/policies.
 """
 
@@ -53,6 +54,10 @@ class Args:
     """test tasks, of each family"""
     controllers: tuple[str, ...] = ()
     """what it is scored beside; all there is if none are named, which takes long where an inner step is slow"""
+    take: int | None = None
+    """training seed of the run to take, in place of the one with the best validation score"""
+    because: str = ""
+    """why, for the card; never because of test tasks"""
     replace: bool = False
     """put it in the place of a policy of that name"""
 
@@ -71,21 +76,24 @@ def main(args: Args) -> None:
         raise ValueError(f"a name is of small letters, digits and hyphens, not {args.name!r}")
     if target.exists() and not args.replace:
         raise ValueError(f"{target} is there already; --replace it")
-    folder, found = chosen(args.runs)
+    if (args.take is None) != (not args.because):
+        raise ValueError(f"take and because go together, not take={args.take!r} and because={args.because!r}")
+    folder, found = chosen(args.runs, args.take)
     elsewhere = (args.env, dict(map(key_value, args.env_kwargs))) if args.env else None
     policy = scored(args.name, folder, args.tasks, elsewhere, args.controllers)
     args.policies.mkdir(parents=True, exist_ok=True)
-    replace(policy, header={**policy.header, "chosen_from": found}).save(target)
+    told = {"chosen_from": found, **({"taken_because": args.because} if args.because else {})}
+    replace(policy, header={**policy.header, **told}).save(target)
     write_cards(args.cards, args.policies)
     test = policy.header["test"]
     print(f"{folder}: validation {policy.header['validation_iqm']}, test {test['iqm']} [{test['low']}, {test['high']}]")
 
 
-def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
-    """Return the run of the best score on validation tasks, and (seed, score) of all.
+def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tuple[int, float]]]:
+    """Return the run of the best score on validation tasks, or of the seed to ``take``, and (seed, score) of all.
 
     Raises:
-        ValueError: no runs, or runs whose scores are of other tasks.
+        ValueError: no runs, runs whose scores are of other tasks, or not one of that seed.
         FileNotFoundError: a run has no policy.
     """
     if not runs:
@@ -103,8 +111,11 @@ def chosen(runs: Sequence[Path]) -> tuple[Path, list[tuple[int, float]]]:
     for folder, other in zip(runs, of_tasks, strict=True):
         if other != of_tasks[0]:
             raise ValueError(f"{folder} was scored on other tasks than {runs[0]}: {other}, not {of_tasks[0]}")
-    scores = [header["validation_iqm"] for header in headers]
-    return runs[scores.index(max(scores))], [(header["seed"], header["validation_iqm"]) for header in headers]
+    seeds, scores = ([header[name] for header in headers] for name in ("seed", "validation_iqm"))
+    if take is not None and seeds.count(take) != 1:
+        raise ValueError(f"take is the seed of one of the runs, which have {', '.join(map(str, seeds))}, not {take}")
+    which = scores.index(max(scores)) if take is None else seeds.index(take)
+    return runs[which], list(zip(seeds, scores, strict=True))
 
 
 def scored(

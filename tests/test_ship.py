@@ -76,6 +76,29 @@ def test_the_best_on_validation_tasks_is_shipped_with_its_test_score(args: ship.
     assert "python -m agents.train --seed 1" in text
 
 
+def test_another_run_is_taken_for_a_reason_that_the_card_tells(args: ship.Args) -> None:
+    ship.main(replace(args, take=2, because="it never diverged"))
+    header = load(args.policies / "stand-in.safetensors").header
+    assert (header["seed"], header["chosen_from"]) == (2, [[0, 0.1], [1, 0.3], [2, 0.2]])
+    text = (args.cards / "stand-in.md").read_text()
+    assert "* validation score 0.200; of all runs:\n  0.100 (seed 0)" in text
+    assert "* taken because it never diverged\n" in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"take": 2}, "take and because go together, not take=2 and because=''"),
+        ({"because": "it looks well"}, "take and because go together, not take=None"),
+        ({"take": 3, "because": "it looks well"}, "take is the seed of one of the runs, which have 0, 1, 2, not 3"),
+    ],
+)
+def test_a_run_is_taken_only_for_a_reason(args: ship.Args, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ship.main(replace(args, **asked))
+    assert not args.policies.exists()
+
+
 def test_a_policy_is_shipped_for_other_tasks_than_it_was_trained_on(args: ship.Args) -> None:
     beside = ("tuned-constant", "oracle-constant")
     options = ("states:4", "branching:2", "horizon:6")
