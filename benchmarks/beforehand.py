@@ -41,7 +41,7 @@ KNOTS = 24  # of a free schedule, but for those that round to the same step: log
 RATE = 0.05  # of Adam
 #: on which some agents of docs/results/agents.md are not clearly above 0
 AXES = {
-    CLUSTERING: ("clusters", "imbalance", "separation", "heavy_tails", "short_horizon", "long_horizon"),
+    CLUSTERING: ("clusters", "imbalance", "separation", "short_horizon", "long_horizon"),
     Q_LEARNING: ("dimension", "noise", "discount", "scale", "heavy_tails", "short_horizon", "long_horizon"),
 }
 TEXT = """# What could be known beforehand
