@@ -132,8 +132,8 @@ def _of_algorithm(name: str, option: str, *values: str) -> list[Variation]:
     return [Variation(name, value, hyperparams=(f"{option}:{value}",)) for value in values]
 
 
-def _epochs(epochs: str, batch: str) -> Iterator[Variation]:
-    yield Variation(
+def _epochs(epochs: int, batch: int) -> Variation:
+    return Variation(
         "epochs", f"{epochs}, in batches of {batch}", hyperparams=(f"n_epochs:{epochs}", f"batch_size:{batch}")
     )
 
@@ -162,9 +162,9 @@ VARIATIONS = (
     *_of_algorithm("gae_lambda", "gae_lambda", "0.8", "0.95", "1.0"),
     *_of_algorithm("returns", "normalize", "{norm_obs: false, norm_reward: true}"),
     *_of_algorithm("rows", "n_envs", "64", "1024"),
-    *_epochs("3", "800"),
-    *_epochs("2", "512"),
-    *_epochs("1", "400"),
+    _epochs(3, 800),
+    _epochs(2, 512),
+    _epochs(1, 400),
     _network(32),
     _network(128),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),

@@ -98,7 +98,7 @@ class _Part:
         gone = np.flatnonzero(~stays)
         if size == before and fresh is not None:
             self.rows[gone] = rows
-            return self.engine.put([(0, gone, fresh)])
+            return self.engine.put([(0, gone, fresh)])  # as many come as go
         free = np.concatenate([gone[gone < size], np.arange(before, size)])
         beyond = size + np.flatnonzero(stays[size:])  # places of those who stay, to be given up
         new, moved = free[: len(rows)], free[len(rows) :]

@@ -132,10 +132,7 @@ def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
 
 def _of_rows(infos: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
     """Return the infos of some rows alone."""
-    return {
-        key: _of_rows(value, rows) if isinstance(value, dict) else np.asarray(value)[rows]
-        for key, value in infos.items()
-    }
+    return {key: _of_rows(value, rows) if isinstance(value, dict) else value[rows] for key, value in infos.items()}
 
 
 def _per_row(value: Any, n: int) -> list[Any]:
