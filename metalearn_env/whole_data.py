@@ -185,7 +185,7 @@ def spread_points(points: Array, k: int, rng: np.random.Generator) -> Array:
 def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
     """Run a learner for ``horizon`` steps, or until its signal is not finite, or 10^6 times the first loss of all rows.
 
-    A first loss that is nothing but rounding, beside that of parameters of 0, counts as so much rounding.
+    Where the first loss is nothing but rounding, beside that of parameters of 0, so are directions: no step is taken.
 
     Args:
         policy: a policy, or the name or path of one.
@@ -199,7 +199,7 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
     lowest, best, before = np.inf, theta.copy(), np.zeros_like(theta)
     steps, signals = np.zeros(horizon), np.zeros(horizon)
     first, at_zero = (float(problem.look(place, None)[0][0]) for place in (theta, np.zeros_like(theta)))
-    most = DIVERGED_AT * max(first, float(np.finfo(np.float64).eps) * at_zero, float(TINY))
+    rounding, most = np.finfo(np.float64).eps * at_zero, DIVERGED_AT * max(first, float(TINY))
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(horizon):
             signal, direction = problem.look(theta, t)
@@ -209,6 +209,8 @@ def descend(policy: Policy | str | Path, problem: Problem, horizon: int) -> Run:
                 stepper = Stepper(
                     policy, unit=unit, horizon=horizon, kind=problem.kind, descriptor=known, directions=True
                 )
+                if first <= rounding:
+                    return Run(theta[0], steps, np.full(horizon, first), diverged=False)
             value, norm = float(signal[0]), float(np.vecdot(direction, direction)[0])
             if not np.isfinite(norm) or not value <= most:
                 return Run(best[0], steps[:t], signals[:t], diverged=True)
