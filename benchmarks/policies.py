@@ -35,6 +35,7 @@ from metalearn_env.policy import Policy
 MIXTURE = "MetaLearn/Mixture-v0"
 ROWS = (64, 128, 256)
 LEAST_RATIO = 5.0
+UPDATES = 4  # of the networks, with their rollouts, in one turn
 #: (rows, most microseconds per row)
 TIMES = ((1, 20.0), (16, 20.0), (1024, 1.0))
 HIDDEN = (64, 64)
@@ -88,7 +89,7 @@ def training_lines(rows: Iterable[int], rounds: int, **options: Any) -> Iterator
         native, dummy = Training(make_sb3_env(MIXTURE, n), **options), Training(singles(n), **options)
         native.run(1)  # before anything is counted
         dummy.run(1)
-        pairs = [(native.run(1), dummy.run(1)) for _ in tqdm(range(rounds), desc=f"{n} rows")]
+        pairs = [(native.run(UPDATES), dummy.run(UPDATES)) for _ in tqdm(range(rounds), desc=f"{n} rows")]
         (ours, our_rollouts), (theirs, their_rollouts) = np.median(pairs, axis=0)
         ratio = median(one[0] / other[0] for one, other in pairs)
         bar = f">= {LEAST_RATIO:g} x | {'yes' if ratio >= LEAST_RATIO else 'no'}"

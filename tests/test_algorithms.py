@@ -248,7 +248,7 @@ def test_there_is_a_file_for_each_algorithm() -> None:
     assert {path.stem for path in FOLDER.glob("*.yml")} == ALGORITHMS.keys()
 
 
-@pytest.mark.parametrize(("env", "batch_size", "n_epochs"), [(ENV, 1600, 6), ("MetaLearn/Mixture-v0", 512, 2)])
+@pytest.mark.parametrize(("env", "batch_size", "n_epochs"), [(ENV, 1600, 6), ("MetaLearn/Mixture-v0", 640, 2)])
 def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(env: str, batch_size: int, n_epochs: int) -> None:
     chosen = settings(algorithm("ppo").cls, read(FOLDER / "ppo.yml", env))
     assert chosen == Settings(
