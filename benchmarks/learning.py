@@ -8,17 +8,14 @@ which environments. What the page has of others stays, compared with the base th
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from agents.evaluate import AGENT
-from benchmarks.agent_settings import SETTINGS
 from benchmarks.agent_tables import Mean, Values, mean
-from benchmarks.setting import MIXTURE, REGRESSION
-from benchmarks.trainings import POLICY, Training, arguments, run_all
+from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
+from benchmarks.trainings import POLICY, run_all
 from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -26,11 +23,6 @@ from metalearn_env.scoring.contenders import ablation, policies
 from metalearn_env.scoring.measures import final_gaps
 from metalearn_env.scoring.statistics import paired_interval
 
-NOISY = SETTINGS["minibatch"]
-ENVS = {"LinearRegression": (REGRESSION, ()), "Mixture": (MIXTURE, ()), "minibatch": (NOISY.env, NOISY.env_kwargs)}
-WITHOUT_NOISE = ("LinearRegression", "Mixture")
-BASE = "base"
-EPOCHS = ("n_epochs:6", "batch_size:1600")  # of the base, on every environment
 NONE = "none"
 MASKS = (
     "without-task",
@@ -38,7 +30,6 @@ MASKS = (
     "without-history",
     *(f"without-{name}" for name in ("curvature", "cosine")),
 )
-HIDDEN = ("task", "progress", "history", "curvature", "cosine")
 SPLIT, SEED = "validation", 1  # not the tasks, of seed 0, by which a run keeps its best agent
 
 INTRODUCTION = """# What makes it learn
@@ -87,100 +78,6 @@ base of regression had .336; the others of the first, .340 and -.099. Three seed
 here, had cost .07 on the first.
 
 """
-
-
-@dataclass(frozen=True)
-class Variation:
-    """One thing that is changed.
-
-    Args:
-        name: of what.
-        value: to what it is.
-        env_kwargs: options of the environment.
-        hyperparams: that go before those of the file.
-        budget: environment steps, as a multiple of those of the others.
-        only: of `ENVS`, where it is tried.
-    """
-
-    name: str
-    value: str
-    env_kwargs: tuple[str, ...] = ()
-    hyperparams: tuple[str, ...] = ()
-    budget: float = 1.0
-    only: tuple[str, ...] = WITHOUT_NOISE
-
-    def trainings(self, name: str, options: argparse.Namespace) -> list[Training]:
-        """Return the trainings of all seeds on one of `ENVS`."""
-        env, env_kwargs = ENVS[name]
-        folder = options.runs / name / re.sub(r"[^\w.]+", "-", f"{self.name}-{self.value}").strip("-")
-        steps = max(1, round(self.budget * options.steps))
-        hyperparams = (*EPOCHS, *options.hyperparams, *self.hyperparams)
-        return [
-            Training(
-                folder / f"seed-{seed}", arguments(env, (*env_kwargs, *self.env_kwargs), hyperparams, seed=seed), steps
-            )
-            for seed in options.seeds
-            if name in self.only
-        ]
-
-
-def _of_env(name: str, option: str, *values: str) -> list[Variation]:
-    return [Variation(name, value, env_kwargs=(f"{option}:{value}",)) for value in values]
-
-
-def _of_algorithm(name: str, option: str, *values: str) -> list[Variation]:
-    return [Variation(name, value, hyperparams=(f"{option}:{value}",)) for value in values]
-
-
-def _epochs(epochs: int, batch: int) -> Variation:
-    return Variation(
-        "epochs", f"{epochs}, in batches of {batch}", hyperparams=(f"n_epochs:{epochs}", f"batch_size:{batch}")
-    )
-
-
-def _network(width: int) -> Variation:
-    return Variation(
-        "network",
-        f"two layers of {width}",
-        hyperparams=(f"policy_kwargs:{{net_arch: [{width}, {width}], log_std_init: -1.7}}",),
-    )
-
-
-def _decisions(value: str, *env_kwargs: str) -> Variation:
-    return Variation("decisions", value, env_kwargs=env_kwargs, only=("minibatch",))
-
-
-VARIATIONS = (
-    Variation(BASE, "as it is", only=tuple(ENVS)),
-    *_of_env("action", "action", "absolute", "discrete"),
-    *_of_env("history", "history", "0", "1", "10"),
-    *_of_env("resolution", "resolution", "0.03125", "0.25"),
-    *_of_env("reward", "reward", "linear"),
-    *_of_env("first step", "first_step_decades", "0.5", "2"),
-    Variation("horizon", "20 to 100", env_kwargs=("horizon:[20,100]",)),
-    *_of_algorithm("discount", "gamma", "0.99", "0.9"),
-    *_of_algorithm("gae_lambda", "gae_lambda", "0.8", "0.95", "1.0"),
-    *_of_algorithm("returns", "normalize", "{norm_obs: false, norm_reward: true}"),
-    *_of_algorithm("rows", "n_envs", "64", "1024"),
-    _epochs(3, 800),
-    _epochs(2, 640),
-    _epochs(1, 400),
-    _network(32),
-    _network(128),
-    *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
-    Variation("critic", "privileged", hyperparams=("privileged:true",)),
-    Variation("ritz", "seen", env_kwargs=("ritz:20",), only=("LinearRegression",)),
-    Variation("ritz", "chosen", env_kwargs=("action:discrete", "ritz:20"), only=("LinearRegression",)),
-    Variation("reward units", "none", hyperparams=("raw_rewards:true",), only=("Mixture",)),
-    _decisions("every 10 steps", "interval:10"),
-    _decisions("10, then every 10 steps", "interval:10", "opening:10"),
-    _decisions("10, then every 10 steps, on means", "interval:10", "opening:10", "averaged:true"),
-    _decisions("10, then every 5 steps, on means", "interval:5", "opening:10", "averaged:true"),
-    _decisions("10, then every 20 steps, on means", "interval:20", "opening:10", "averaged:true"),
-    Variation("budget", "a quarter", budget=0.25),
-    Variation("budget", "four times", budget=4.0),
-)
-NAMES = tuple(dict.fromkeys(variation.name for variation in VARIATIONS))
 
 
 def values(who: Contender, sets: Sequence[TaskSet]) -> Values:
