@@ -260,6 +260,7 @@ def test_steps_are_compared_with_the_known_answer(tmp_path: Path) -> None:
 def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("stable_baselines3")
     from benchmarks import learning
+    from benchmarks.setting import REGRESSION
 
     monkeypatch.setattr(learning, "ENVS", {(name := "LinearRegression"): learning.ENVS["LinearRegression"]})
     base, *others = learning.VARIATIONS
@@ -268,7 +269,7 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     discount = next(other for other in others if other.name == "discount")
     for seed, variation in enumerate((base, discount)):
         (training,) = variation.trainings(name, options)
-        untrained_run(training.out, seed, learning.REGRESSION, {})
+        untrained_run(training.out, seed, REGRESSION, {})
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
