@@ -7,9 +7,9 @@
       policy_kwargs: {net_arch: [64, 64]}
       env_kwargs: {action: discrete}
 
-Everything else is an argument of the algorithm, or of `agents.views`. Values are data, never code: rl-zoo also takes
-the text of Python expressions, which is refused here. What rl-zoo does not know is ``policy_kwargs: {activation_fn:
-relu}`` by name, and what `agents.views` has.
+Everything else is an argument of the algorithm, or of `agents.views`. Values are data, never code: of the Python that
+rl-zoo runs, ``policy_kwargs: dict(activation_fn=nn.ReLU)`` is read (`agents.expressions`) and the rest refused. What
+rl-zoo does not know is ``policy_kwargs: {activation_fn: relu}`` by name, and what `agents.views` has.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
+from agents import expressions
 from metalearn_env.ranges import as_integer, is_number
 
 FOLDER = Path(__file__).parent / "hyperparameters"
@@ -118,7 +119,7 @@ def read(path: Path, env_id: str) -> dict[str, Any]:
     found = known.get(env_id, known.get("default"))
     if not isinstance(found, dict):
         raise ValueError(f"{path} has no hyperparameters for {env_id}, only for {', '.join(map(str, known)) or 'none'}")
-    return {str(name): _value(value) for name, value in found.items()}
+    return {str(name): _value(str(name), value) for name, value in found.items()}
 
 
 def override(text: str) -> tuple[str, Any]:
@@ -131,13 +132,13 @@ def override(text: str) -> tuple[str, Any]:
     if not colon or not name:
         raise ValueError(f"{text!r} is not of the form name:value")
     try:
-        return name, json.loads(value)
+        found = json.loads(value)
     except json.JSONDecodeError:
-        pass
-    try:
-        return name, _value(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of {name} is neither JSON nor YAML: {value!r}") from error
+        try:
+            found = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the value of {name} is neither JSON nor YAML: {value!r}") from error
+    return name, _value(name, found)
 
 
 def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
@@ -254,9 +255,11 @@ def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _value(value: Any) -> Any:
-    """Return a number that YAML takes for text, such as 1e-3, as a number."""
+def _value(name: str, value: Any) -> Any:
+    """Return what YAML takes for text as what it is: arguments by name, or a number, such as 1e-3."""
     if isinstance(value, str):
+        if name.endswith("_kwargs"):
+            return expressions.arguments(name, value)
         try:
             return float(value)
         except ValueError:

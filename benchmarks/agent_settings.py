@@ -26,6 +26,7 @@ def _minibatches() -> str:
     return f"families:[{', '.join(entries)}]"
 
 
+SIX_EPOCHS = ("n_epochs:6", "learning_rate:lin_0.001")  # on mixtures, too
 WIDE = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 RITZ = ("action:discrete", "ritz:20")
 ROUNDED = ("resolution:0.03125",)  # so that actions are the same in other units of the objective
@@ -34,7 +35,7 @@ LATER = ("interval:5", "opening:50", "averaged:true")  # where runs are short, e
 
 
 def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
-    return (f"n_envs:{rows}", f"n_steps:{steps}", "n_epochs:6", f"batch_size:{batch}", "gae_lambda:0.95")
+    return (*SIX_EPOCHS, f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:0.95")
 
 
 def _choosing(rows: int, steps: int, batch: int) -> tuple[str, ...]:
@@ -212,7 +213,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "mixture-ppo",  # of horizons that vary
             MIXTURE,
-            hyperparams=_rows(1024, 50),
+            hyperparams=(*_rows(1024, 50), _spread(-1.7)),
             train_env=MIXTURE,
             train_kwargs=("horizon:[20,100]",),
             steps=10_000_000,

@@ -14,7 +14,9 @@ NOISY = SETTINGS["minibatch"]
 ENVS = {"LinearRegression": (REGRESSION, ()), "Mixture": (MIXTURE, ()), "minibatch": (NOISY.env, NOISY.env_kwargs)}
 WITHOUT_NOISE = ("LinearRegression", "Mixture")
 BASE = "base"
-EPOCHS = ("n_epochs:6", "batch_size:1600")  # of the base, on every environment
+TANH = "policy_kwargs:{net_arch: [64, 64], log_std_init: -1.7}"
+OF_BASE = ("n_epochs:6", "batch_size:1600", "learning_rate:lin_0.001", TANH)  # on every environment
+RELU = "policy_kwargs:dict(net_arch=[64, 64], log_std_init=-1.7, activation_fn=nn.ReLU)"
 HIDDEN = ("task", "progress", "history", "curvature", "cosine")
 
 
@@ -43,7 +45,7 @@ class Variation:
         env, env_kwargs = ENVS[name]
         folder = options.runs / name / re.sub(r"[^\w.]+", "-", f"{self.name}-{self.value}").strip("-")
         steps = max(1, round(self.budget * options.steps))
-        hyperparams = (*EPOCHS, *options.hyperparams, *self.hyperparams)
+        hyperparams = (*OF_BASE, *options.hyperparams, *self.hyperparams)
         return [
             Training(
                 folder / f"seed-{seed}", arguments(env, (*env_kwargs, *self.env_kwargs), hyperparams, seed=seed), steps
@@ -94,8 +96,14 @@ VARIATIONS = (
     _epochs(3, 800),
     _epochs(2, 640),
     _epochs(1, 400),
+    Variation(
+        "epochs",
+        "2, in batches of 1600, at lin_0.002, relu",
+        hyperparams=(RELU, "n_epochs:2", "batch_size:1600", "learning_rate:lin_0.002"),
+    ),
     _network(32),
     _network(128),
+    Variation("network", "relu", hyperparams=(RELU,)),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
     Variation("critic", "privileged", hyperparams=("privileged:true",)),
     Variation("ritz", "seen", env_kwargs=("ritz:20",), only=("LinearRegression",)),

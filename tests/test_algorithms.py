@@ -23,8 +23,9 @@ pytest.importorskip("agents")
 
 import torch
 import yaml
+from gymnasium import spaces
 
-from agents import train
+from agents import expressions, train
 from agents.algorithms import ALGORITHMS, algorithm, new_model
 from agents.checkpoints import checkpoints
 from agents.export import export
@@ -224,21 +225,26 @@ def test_the_files_are_in_the_format_of_rl_zoo(name: str) -> None:
     content = yaml.safe_load((FOLDER / f"{name}.yml").read_text())
     assert {"default", *IDS} == content.keys()
     for env_id, given in content.items():
-        assert settings(algorithm(name).cls, given) == settings(
-            algorithm(name).cls, read(FOLDER / f"{name}.yml", env_id)
-        )
+        found = read(FOLDER / f"{name}.yml", env_id)
+        chosen = settings(algorithm(name).cls, found)
         assert {"n_timesteps", "policy"} <= given.keys()  # which rl-zoo demands
+        if isinstance(text := given.get("policy_kwargs", {}), str):  # which rl-zoo runs
+            built = chosen.constructed(spaces.Box(-1.0, 1.0, (1,)))
+            assert eval(text, {"nn": torch.nn}) == built["policy_kwargs"]
+            given["policy_kwargs"] = found["policy_kwargs"]
+        else:
+            assert "activation_fn" not in text
+        assert settings(algorithm(name).cls, given) == chosen
         assert not any(isinstance(value, str) and "(" in value for value in given.values())
-        assert "activation_fn" not in given.get("policy_kwargs", {})
         assert given.get("env_kwargs", {}).get("action") == ("discrete" if name in ("dqn", "qrdqn") else None)
 
 
 @pytest.mark.skipif(find_spec("rl_zoo3") is None, reason="rl_zoo3 does not install beside constraints.txt")
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_rl_zoo_trains_with_the_files(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "env"), [*((name, ENV) for name in ALGORITHMS), ("ppo", "MetaLearn/Mixture-v0")])
+def test_rl_zoo_trains_with_the_files(name: str, env: str, tmp_path: Path) -> None:
     small = ["n_eval_episodes:2", "n_delta:2", "n_top:2"] if name == "ars" else ["n_envs:2", "batch_size:4"]
     small = [text for text in small if text.partition(":")[0] in known_names(algorithm(name).cls)]
-    line = [sys.executable, "-m", "rl_zoo3.train", "--algo", name, "--env", ENV, "--gym-packages", "metalearn_env"]
+    line = [sys.executable, "-m", "rl_zoo3.train", "--algo", name, "--env", env, "--gym-packages", "metalearn_env"]
     line += ["--conf-file", str(FOLDER / f"{name}.yml"), "-n", "200", "--eval-freq", "-1", "-f", str(tmp_path)]
     subprocess.run([*line, "--hyperparams", *small], check=True, capture_output=True, timeout=200)
     assert list(tmp_path.rglob("*.zip"))
@@ -248,17 +254,22 @@ def test_there_is_a_file_for_each_algorithm() -> None:
     assert {path.stem for path in FOLDER.glob("*.yml")} == ALGORITHMS.keys()
 
 
-@pytest.mark.parametrize(("env", "batch_size", "n_epochs"), [(ENV, 1600, 6), ("MetaLearn/Mixture-v0", 640, 2)])
-def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(env: str, batch_size: int, n_epochs: int) -> None:
+@pytest.mark.parametrize(
+    ("env", "n_epochs", "learning_rate", "units"),
+    [(ENV, 6, "lin_0.001", {}), ("MetaLearn/Mixture-v0", 2, "lin_0.002", {"activation_fn": "relu"})],
+)
+def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
+    env: str, n_epochs: int, learning_rate: str, units: dict[str, str]
+) -> None:
     chosen = settings(algorithm("ppo").cls, read(FOLDER / "ppo.yml", env))
     assert chosen == Settings(
         n_timesteps=1_000_000,
         n_envs=256,
         policy="MlpPolicy",
         arguments={
-            **{"n_steps": 50, "batch_size": batch_size, "n_epochs": n_epochs, "learning_rate": "lin_0.001"},
+            **{"n_steps": 50, "batch_size": 1600, "n_epochs": n_epochs, "learning_rate": learning_rate},
             **{"gamma": 1.0, "gae_lambda": 0.9, "ent_coef": 0.0},
-            "policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.7},
+            "policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.7, **units},
         },
     )
 
@@ -318,7 +329,12 @@ def test_what_the_algorithm_refuses_is_told_without_a_trace(name: str, given: di
         ("policy_kwargs:{net_arch: {pi: [8], vf: [9]}}", ("policy_kwargs", {"net_arch": {"pi": [8], "vf": [9]}})),
         ('train_freq:[1, "step"]', ("train_freq", [1, "step"])),
         ("normalize_advantage:false", ("normalize_advantage", False)),
-        ("policy_kwargs:dict(net_arch=[8])", ("policy_kwargs", "dict(net_arch=[8])")),  # text, which is refused
+        ("policy_kwargs:dict(net_arch=[8])", ("policy_kwargs", {"net_arch": [8]})),
+        ("policy_kwargs:dict(net_arch=dict(pi=[8], vf=(9,)))", ("policy_kwargs", {"net_arch": {"pi": [8], "vf": [9]}})),
+        (
+            "policy_kwargs:dict(activation_fn=nn.Tanh, log_std_init=-1.5, ortho_init=False)",
+            ("policy_kwargs", {"activation_fn": "tanh", "log_std_init": -1.5, "ortho_init": False}),
+        ),
     ],
 )
 def test_values_on_the_command_line_are_json_or_yaml(text: str, parsed: Any) -> None:
@@ -329,6 +345,25 @@ def test_values_on_the_command_line_are_json_or_yaml(text: str, parsed: Any) -> 
 def test_what_is_no_value_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"name:value|neither JSON nor YAML"):
         override(text)
+
+
+def test_arguments_are_written_as_they_are_read() -> None:
+    given = {"net_arch": {"pi": [8], "vf": [8, 9]}, "activation_fn": "relu", "log_std_init": -1.7, "ortho_init": False}
+    assert expressions.arguments("policy_kwargs", expressions.text(given)) == given
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("print('run')", "dict(a=print('run'))", "dict(net_arch=[8] * 2)", "dict(activation_fn=nn.GELU)", "nn.ReLU"),
+        *("dict(activation_fn=torch.nn.ReLU)", "dict([8])", "dict(**{})", "dict(a=1, a=2)", "{'net_arch': [8]}"),
+        *("dict(a=-'b')", "dict(a=1", "dict()()", "(" * 9999, "dict(a=" * 9999),
+    ],
+)
+def test_of_python_only_arguments_are_read(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"policy_kwargs is text such as dict\(net_arch=\[64, 64\]\)"):
+        override(f"policy_kwargs:{json.dumps(text)}")
+    assert not capsys.readouterr().out
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ import pytest
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("optuna")
 pytest.importorskip("tyro")
+pytest.importorskip("yaml")
 pytest.importorskip("agents")
 
 import optuna
+import yaml
 
 from agents import train, tune
 from agents.algorithms import ALGORITHMS, algorithm
@@ -68,6 +70,13 @@ def test_the_best_trains_as_it_did_in_the_study(studied: Any, tmp_path: Path) ->
     assert given["learning_rate"] == f"lin_{float(best['learning_rate']):.6g}"
     train.main(train.Args(tmp_path / "run", env_kwargs=TINY, conf_file=file, validate_every=160, validation_tasks=16))
     assert read_scores(tmp_path / "run") == read_scores(studied.out / "trials" / best["trial"])
+
+
+def test_units_of_the_best_are_named_as_rl_zoo_names_them(tmp_path: Path) -> None:
+    networks = "dict(net_arch=[8, 8], activation_fn=nn.ReLU)"
+    small = (*SMALL[:-1], f"policy_kwargs:{networks}")
+    tune.main(replace(arguments(tmp_path / "study", trials=1, steps=160), hyperparams=small))
+    assert yaml.safe_load((tmp_path / "study" / "ppo.yml").read_text())[ENV]["policy_kwargs"] == networks
 
 
 def test_a_study_that_is_through_is_not_done_again(studied: Any) -> None:
