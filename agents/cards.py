@@ -61,7 +61,7 @@ def card(name: str, policy: Policy) -> str:
         "## Scores",
         "",
         f"`{header['test']['command']}`: {_interval(header['test'])} on {header['test']['tasks']} test tasks"
-        f"{' of each family' if len(header['scores']) > 1 else ''}, met once, after the choice.",
+        f"{' of each family' if len(header['scores']) > 1 else ''}, which had no part in the choice.",
         *_scores(header),
         "",
         "## Limits of use",

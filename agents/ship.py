@@ -1,7 +1,7 @@
 """Ship a policy: ``python -m agents.ship mixture runs/agents/mixture/seed-*``.
 
 Of several runs the one with the best score on validation tasks is chosen, or another is taken for a reason that is told
-(``--take 1 --because "..."``), such as more validation tasks; test tasks are met once, by the chosen one.
+(``--take 1 --because "..."``), such as more validation tasks; test tasks have no part in it.
 Its file, with what it reached, goes to metalearn_env/policies, its model card to docs/policies.
 """
 
