@@ -58,8 +58,10 @@ def _value(node: ast.expr) -> Any:
             return [_value(part) for part in parts]
         case ast.Attribute(value=ast.Name(id="nn"), attr=unit) if unit in UNITS:
             return UNITS[unit]
-        case ast.Constant() | ast.UnaryOp(operand=ast.Constant()):
-            return ast.literal_eval(node)
+        case ast.Constant(value=int() | float() | str() | None as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
         case _:
             known = ", ".join(f"nn.{unit}" for unit in UNITS)
             raise ValueError(
@@ -68,5 +70,5 @@ def _value(node: ast.expr) -> Any:
 
 
 def _told_apart(given: list[ast.keyword]) -> bool:
-    """Return whether all arguments have names, each another."""
+    """Return whether all arguments have names, no two the same."""
     return len({one.arg for one in given} - {None}) == len(given)

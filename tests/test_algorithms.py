@@ -357,7 +357,7 @@ def test_arguments_are_written_as_they_are_read() -> None:
     [
         *("print('run')", "dict(a=print('run'))", "dict(net_arch=[8] * 2)", "dict(activation_fn=nn.GELU)", "nn.ReLU"),
         *("dict(activation_fn=torch.nn.ReLU)", "dict([8])", "dict(**{})", "dict(a=1, a=2)", "{'net_arch': [8]}"),
-        *("dict(a=-'b')", "dict(a=1", "dict()()", "(" * 9999, "dict(a=" * 9999),
+        *("dict(a=-'b')", "dict(a=...)", "dict(a=b'c')", "dict(a=1", "dict()()", "(" * 9999, "dict(a=" * 9999),
     ],
 )
 def test_of_python_only_arguments_are_read(text: str, capsys: pytest.CaptureFixture[str]) -> None:
