@@ -95,7 +95,7 @@ SETTINGS: dict[str, Setting] = {
             Bar(0.75, 0.85, OPEN_LOOP),
             agent_kwargs=RITZ,
             hyperparams=_choosing(1024, 20, 4096),
-            steps=2_000_000,
+            steps=8_000_000,
         ),
         Setting(
             "gaussian-plain",  # whose agents see no Ritz values, and can teach one that sees none

@@ -137,8 +137,9 @@ def mixture_table(mixture: Trained, specialists: Sequence[Trained]) -> Iterator[
         )
         difference = Mean(*paired_interval(ours, theirs))
         words = "equal or better" if difference.high >= 0.0 else "yes" if difference.iqm >= -NEAR else "no"
-        seeds = len(other.setting.policy_files(other.runs))
-        yield f"| {other.setting.name} | {mean(ours)} | {mean(theirs)} | {seeds} | {difference} | {words} |"
+        seeds = dict.fromkeys(len(one.setting.policy_files(one.runs)) for one in (mixture, other))
+        cells = [other.setting.name, mean(ours), mean(theirs), " and ".join(map(str, seeds)), difference, words]
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def known_answer(trained: Trained) -> Iterator[str]:
