@@ -1,43 +1,28 @@
-"""Hyperparameters: a file in the format of rl-zoo (``agents/hyperparameters/ALGO.yml``), and what overrides it.
+"""The hyperparameters of a run, checked: those that its algorithm has, of the run itself, and of `agents.views`.
 
-    MetaLearn/LinearRegression-v0:   # the id, or "default" for any other
-      n_timesteps: 1000000           # of the run, and n_envs: rows of the environment
-      policy: MlpPolicy
-      learning_rate: lin_1e-3        # a number, or one that falls linearly to 0
-      policy_kwargs: {net_arch: [64, 64]}
-      env_kwargs: {action: discrete}
-
-Everything else is an argument of the algorithm, or of `agents.views`. Values are data, never code: of the Python that
-rl-zoo runs, ``policy_kwargs: dict(activation_fn=nn.ReLU)`` is read (`agents.expressions`) and the rest refused. What
-rl-zoo does not know is ``policy_kwargs: {activation_fn: relu}`` by name, and what `agents.views` has.
+How they are written, in files and on the command line: `agents.zoo`.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents import expressions
+from agents.zoo import ACTIVATIONS
 from metalearn_env.ranges import as_integer, is_number
 
-FOLDER = Path(__file__).parent / "hyperparameters"
 OF_A_RUN = ("n_timesteps", "n_envs", "policy", "env_kwargs", "normalize", "hidden", "privileged", "raw_rewards")
 OF_NOISE = ("noise_type", "noise_std")
 NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
-ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 #: what a run sets itself, or what is code
 NOT_SETTINGS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "action_noise", "_init_setup_model")
@@ -102,43 +87,6 @@ class Settings:
         if "activation_fn" in arguments.get("policy_kwargs", {}):
             arguments["policy_kwargs"]["activation_fn"] = ACTIVATIONS[arguments["policy_kwargs"]["activation_fn"]]
         return arguments
-
-
-def read(path: Path, env_id: str) -> dict[str, Any]:
-    """Return the hyperparameters of a file for an environment.
-
-    Raises:
-        ValueError: the file is not in the format, or has neither the id nor "default".
-        OSError: there is no such file.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    known = content if isinstance(content, dict) else {}
-    found = known.get(env_id, known.get("default"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} has no hyperparameters for {env_id}, only for {', '.join(map(str, known)) or 'none'}")
-    return {str(name): _value(str(name), value) for name, value in found.items()}
-
-
-def override(text: str) -> tuple[str, Any]:
-    """Parse ``name:value``, the value as JSON or YAML.
-
-    >>> override("learning_rate:lin_3e-4"), override("policy_kwargs:{net_arch: [32, 32]}")
-    (('learning_rate', 'lin_3e-4'), ('policy_kwargs', {'net_arch': [32, 32]}))
-    """
-    name, colon, value = text.partition(":")
-    if not colon or not name:
-        raise ValueError(f"{text!r} is not of the form name:value")
-    try:
-        found = json.loads(value)
-    except json.JSONDecodeError:
-        try:
-            found = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"the value of {name} is neither JSON nor YAML: {value!r}") from error
-    return name, _value(name, found)
 
 
 def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
@@ -253,15 +201,3 @@ def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
     if cls.__name__.endswith("ARS"):
         raise ValueError("ARS compares whole returns; normalize would change nothing")
     return dict(value)
-
-
-def _value(name: str, value: Any) -> Any:
-    """Return what YAML takes for text as what it is: arguments by name, or a number, such as 1e-3."""
-    if isinstance(value, str):
-        if name.endswith("_kwargs"):
-            return expressions.arguments(name, value)
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

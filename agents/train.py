@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import CallbackList
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import begin_from, begun_from, export, versions
-from agents.settings import FOLDER, Settings, default, override, read, settings
+from agents.settings import Settings, default, settings
 from agents.training import (
     BEST,
     POLICY,
@@ -39,6 +39,7 @@ from agents.training import (
     write_run,
 )
 from agents.views import blindfold
+from agents.zoo import FOLDER, override, read
 from metalearn_env.commandline import key_value, run
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer

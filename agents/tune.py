@@ -23,10 +23,11 @@ import torch
 import tyro
 import yaml
 
-from agents import expressions, train
+from agents import train
 from agents.algorithms import algorithm
-from agents.settings import FOLDER, known_names, override, read
+from agents.settings import known_names
 from agents.training import read_scores, stream_seed
+from agents.zoo import FOLDER, override, read, written
 from metalearn_env.commandline import run
 from metalearn_env.files import write_whole
 from metalearn_env.ranges import as_integer
@@ -234,9 +235,8 @@ def write_table(args: Args, study: optuna.Study) -> None:
     write_whole(args.out / "trials.md", "".join(f"| {line} |\n" for line in lines).encode())
     if any(trial.state.name == "COMPLETE" for trial in order):
         best = {**given(args), **study.best_trial.user_attrs["hyperparameters"], "n_timesteps": args.steps}
-        if "activation_fn" in (best.get("policy_kwargs") or {}):
-            best["policy_kwargs"] = expressions.text(best["policy_kwargs"])  # as rl-zoo can read it
-        write_whole(args.out / f"{args.algo}.yml", yaml.safe_dump({args.env: best}, sort_keys=False).encode())
+        text = yaml.safe_dump({args.env: written(best)}, sort_keys=False)
+        write_whole(args.out / f"{args.algo}.yml", text.encode())
 
 
 if __name__ == "__main__":

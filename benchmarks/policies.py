@@ -26,7 +26,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from tqdm import tqdm
 
 from agents.algorithms import algorithm
-from agents.settings import FOLDER, read, settings
+from agents.settings import settings
+from agents.zoo import FOLDER, read
 from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.commandline import check_writable
 from metalearn_env.observations import feature_names

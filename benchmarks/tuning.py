@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from agents.settings import FOLDER, read
+from agents.zoo import FOLDER, read
 from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import REGRESSION
 from benchmarks.trainings import POLICY, Training, arguments, run_all

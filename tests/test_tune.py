@@ -25,8 +25,9 @@ import yaml
 
 from agents import train, tune
 from agents.algorithms import ALGORITHMS, algorithm
-from agents.settings import FOLDER, read, settings
+from agents.settings import settings
 from agents.training import read_scores
+from agents.zoo import FOLDER, read
 
 ROOT = Path(__file__).parent.parent
 ENV = "MetaLearn/LinearRegression-v0"
