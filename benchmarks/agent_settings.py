@@ -17,6 +17,7 @@ from benchmarks.setting import (
     Bar,
     Setting,
 )
+from benchmarks.trainings import networks
 
 
 def _minibatches() -> str:
@@ -41,11 +42,6 @@ def _rows(rows: int, steps: int, batch: int = 4096) -> tuple[str, ...]:
 def _choosing(rows: int, steps: int, batch: int) -> tuple[str, ...]:
     """What an early choice was good for shows at the end: returns to the end, and choices that stay open for long."""
     return (f"n_envs:{rows}", f"n_steps:{steps}", f"batch_size:{batch}", "gae_lambda:1.0", "ent_coef:0.01")
-
-
-def _spread(log_std: float) -> str:
-    """Actions relative to the last step make a random walk of the step: a long run is to begin with small ones."""
-    return f"policy_kwargs:{{net_arch: [64, 64], log_std_init: {log_std}}}"
 
 
 def _wide() -> str:
@@ -112,7 +108,7 @@ SETTINGS: dict[str, Setting] = {
             (_minibatches(), "horizon:200"),
             Bar(0.40, 0.55, "isotropic-lms"),
             agent_kwargs=("interval:5", "opening:10", "averaged:true"),
-            hyperparams=(*_rows(1024, 48, 8192), _spread(-2.5)),
+            hyperparams=(*_rows(1024, 48, 8192), networks(spread=-2.5)),
             steps=8_000_000,
         ),
         Setting(
@@ -120,7 +116,7 @@ SETTINGS: dict[str, Setting] = {
             MIXTURE,
             (_minibatches(), "horizon:200"),
             agent_kwargs=LATER,
-            hyperparams=(*_rows(1024, 80, 8192), _spread(-2.5)),
+            hyperparams=(*_rows(1024, 80, 8192), networks(spread=-2.5)),
             steps=8_000_000,
         ),
         Setting(
@@ -128,7 +124,7 @@ SETTINGS: dict[str, Setting] = {
             MIXTURE,
             (_minibatches(), "horizon:200"),
             agent_kwargs=LONG_OPENING,
-            hyperparams=(*_rows(1024, 75, 8192), _spread(-2.5)),
+            hyperparams=(*_rows(1024, 75, 8192), networks(spread=-2.5)),
             steps=8_000_000,
         ),
         Setting(
@@ -213,7 +209,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "mixture-ppo",  # of horizons that vary
             MIXTURE,
-            hyperparams=(*_rows(1024, 50), _spread(-1.7)),
+            hyperparams=(*_rows(1024, 50), networks()),
             train_env=MIXTURE,
             train_kwargs=("horizon:[20,100]",),
             steps=10_000_000,

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from benchmarks.agent_settings import SETTINGS
 from benchmarks.setting import MIXTURE, REGRESSION
-from benchmarks.trainings import Training, arguments
+from benchmarks.trainings import Training, arguments, networks
 
 NOISY = SETTINGS["minibatch"]
 ENVS = {"LinearRegression": (REGRESSION, ()), "Mixture": (MIXTURE, ()), "minibatch": (NOISY.env, NOISY.env_kwargs)}
 WITHOUT_NOISE = ("LinearRegression", "Mixture")
 BASE = "base"
-TANH = "policy_kwargs:{net_arch: [64, 64], log_std_init: -1.7}"
-OF_BASE = ("n_epochs:6", "batch_size:1600", "learning_rate:lin_0.001", TANH)  # on every environment
-RELU = "policy_kwargs:dict(net_arch=[64, 64], log_std_init=-1.7, activation_fn=nn.ReLU)"
+OF_BASE = ("n_epochs:6", "batch_size:1600", "learning_rate:lin_0.001", networks())  # on every environment
+RELU = networks(units="relu")
 HIDDEN = ("task", "progress", "history", "curvature", "cosine")
 
 
@@ -69,14 +68,6 @@ def _epochs(epochs: int, batch: int) -> Variation:
     )
 
 
-def _network(width: int) -> Variation:
-    return Variation(
-        "network",
-        f"two layers of {width}",
-        hyperparams=(f"policy_kwargs:{{net_arch: [{width}, {width}], log_std_init: -1.7}}",),
-    )
-
-
 def _decisions(value: str, *env_kwargs: str) -> Variation:
     return Variation("decisions", value, env_kwargs=env_kwargs, only=("minibatch",))
 
@@ -101,8 +92,7 @@ VARIATIONS = (
         "2, in batches of 1600, at lin_0.002, relu",
         hyperparams=(RELU, "n_epochs:2", "batch_size:1600", "learning_rate:lin_0.002"),
     ),
-    _network(32),
-    _network(128),
+    *(Variation("network", f"two layers of {width}", hyperparams=(networks(width),)) for width in (32, 128)),
     Variation("network", "relu", hyperparams=(RELU,)),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
     Variation("critic", "privileged", hyperparams=("privileged:true",)),

@@ -65,6 +65,15 @@ def arguments(
     return tuple(told)
 
 
+def networks(width: int = 64, *, spread: float = -1.7, units: str = "tanh") -> str:
+    """Return the hyperparameter of networks with two layers, and of the log deviation that actions begin with.
+
+    Actions relative to the last step make a random walk of the step: a long run is to begin with small ones.
+    """
+    other = "" if units == "tanh" else f", activation_fn: {units}"
+    return f"policy_kwargs:{{net_arch: [{width}, {width}], log_std_init: {spread}{other}}}"
+
+
 def followed(env: str, env_kwargs: Sequence[str], options: Sequence[str], *, seed: int) -> tuple[str, ...]:
     """Return what ``python -m agents.schedules`` is told, to train a policy with feedback along the slopes of runs."""
     told = ("--kind", "feedback", "--through", "steps", "--env", env, "--seed", str(seed))
