@@ -35,10 +35,10 @@ SPLIT, SEED = "validation", 1  # not the tasks, of seed 0, by which a run keeps 
 INTRODUCTION = """# What makes it learn
 
 `python -m benchmarks.learning` wrote this page: agents trained with one thing changed at a time. The base is
-`python -m agents.train` of six epochs in batches of 1,600, {steps:,} environment steps; {seeds} training seeds each;
-interquartile mean of S on {tasks} validation tasks of each family, other ones than those by which a run keeps its best
-agent. Differences are task by task; 95 % bootstrap intervals resample training seeds and tasks, and few seeds make them
-no better than a hint.
+`python -m agents.train` of six epochs in batches of 1,600, tanh and a learning rate from .001, {steps:,} environment
+steps; {seeds} training seeds each; interquartile mean of S on {tasks} validation tasks of each family, other ones than
+those by which a run keeps its best agent. Differences are task by task; 95 % bootstrap intervals resample training
+seeds and tasks, and few seeds make them no better than a hint.
 Hidden: groups and features of the observation that agents are trained without; masked: the base's agents themselves,
 with observations held at their means, not trained anew. A privileged critic is shown the gap, f* and the curvatures
 beside the observation. Strategies: [strategies.md](results/strategies.md). What is not in the table was not trained;
