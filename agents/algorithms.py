@@ -140,7 +140,7 @@ def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Sett
         built: Any = cls
         arguments = {**settings.constructed(env.action_space), "policy": settings.policy, "env": env}
         model: BaseAlgorithm = built(**arguments, seed=seed, device="cpu")
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name} does not take these hyperparameters: {error} ({settings.arguments})") from error
     if settings.hidden or settings.privileged:
         blindfold(model, settings.hidden)

@@ -21,9 +21,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.runs import CHECKPOINTS
 from metalearn_env.files import write_whole
 
-CHECKPOINTS = "checkpoints"
+OURS = (".zip", ".npz")
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -73,7 +74,7 @@ class Checkpoint(BaseCallback):
             ) from error
         kept = checkpoints(self._folder)[-2:]
         for path in (self._folder / CHECKPOINTS).iterdir():
-            if path.suffix == ".part" or path.with_suffix(".zip") not in kept:
+            if path.suffix == ".part" or (path.suffix in OURS and path.with_suffix(".zip") not in kept):
                 path.unlink()
         self._next = self.num_timesteps + self._every
 
@@ -106,13 +107,7 @@ def load_agent(
     Raises:
         ValueError: the file is not whole, or of another environment, algorithm or version; with both.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            found = json.loads(file.read("data")).get("checkpoint_of")
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a checkpoint of agents.train")
+    found = saved_as(path)
     for name, ours in identity.items():
         if found.get(name) != ours:
             raise ValueError(f"{path} is a checkpoint with {name}={found.get(name)!r}, not {ours!r}")
@@ -123,6 +118,22 @@ def load_agent(
     if getattr(model, "replay_buffer", None) is not None:
         _fill(model, path.with_suffix(".npz"))
     return model
+
+
+def saved_as(path: Path) -> dict[str, Any]:
+    """Return what an agent that `save_agent` has saved says it is of.
+
+    Raises:
+        ValueError: the file is not whole, or of something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            found = json.loads(file.read("data")).get("checkpoint_of")
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not a checkpoint of agents.train")
+    return found
 
 
 def last_whole(folder: Path) -> Path:
@@ -136,7 +147,7 @@ def last_whole(folder: Path) -> Path:
         if is_whole(path, "data") and (not buffer.exists() or is_whole(buffer, "position.npy")):
             return path
         print(f"warning: {path} is not whole; trying the one before", file=sys.stderr)
-    raise ValueError(f"{folder} holds no checkpoint to resume from; begin the run without --resume")
+    raise ValueError(f"{folder} holds no whole checkpoint to resume from; begin the run anew, with another --out")
 
 
 def is_whole(path: Path, member: str) -> bool:
@@ -150,7 +161,8 @@ def is_whole(path: Path, member: str) -> bool:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
-    return sorted((folder / CHECKPOINTS).glob("[0-9]*.zip"), key=lambda path: int(path.stem))
+    found = (path for path in (folder / CHECKPOINTS).glob("*.zip") if path.stem.isdigit())
+    return sorted(found, key=lambda path: int(path.stem))
 
 
 def _fill(model: Any, path: Path) -> None:

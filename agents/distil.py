@@ -34,22 +34,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.export import versions
-from agents.schedules import check_new
+from agents.runs import POLICY, SCORES, check_new, write_run
+from agents.schedules import LARGEST_GRADIENT
 from agents.slopes import recorded
 from agents.teachers import Floats, Teacher, checked, interface
-from agents.training import POLICY, SCORES, mean_score, write_run
+from agents.training import mean_score
 from metalearn_env.commandline import key_value, run
 from metalearn_env.driving import Act, action_map
 from metalearn_env.engine import Engine
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy
 from metalearn_env.progress import progress
-from metalearn_env.ranges import as_integer
-from metalearn_env.scoring import TaskSet
+from metalearn_env.ranges import as_integer, as_positive
+from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.table import run_policy
 from metalearn_env.splits import task_generator
 
-LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
 OF_TRAINING = ("rounds", "tasks", "updates", "batch", "memory", "width", "learning_rate")
 
 
@@ -154,15 +154,19 @@ def main(args: Args) -> None:
     """
     for name in ("rounds", "tasks", "updates", "batch", "memory", "width", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
+    as_integer("seed", args.seed, minimum=0)
+    as_positive("learning_rate", args.learning_rate)
     asked = interface(args.env_kwargs)
     teachers = checked(args.teachers, asked)
+    task_sets(args.env, "validation", args.validation_tasks, 0)  # which there are
+    sets = validation(teachers, args.validation_tasks)
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
     record["out"] = str(args.out)
     write_run(args.out, record)
     says, best = header(record, teachers, asked), -np.inf
     for step, student in trained(args, teachers, says):
-        score = mean_score(validation(teachers, args.validation_tasks), partial(run_policy, student))
+        score = mean_score(sets, partial(run_policy, student))
         with (args.out / SCORES).open("a", newline="") as file:
             csv.writer(file).writerow((step, score))
         if score >= best:

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import tyro
 
-from agents.pictures import draw_episode, draw_training
-from agents.training import POLICY
+from agents.colours import AGENT
+from agents.pictures import check_drawn, draw_episode, draw_training
+from agents.runs import POLICY
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import Contender, TaskSet, task_sets
@@ -22,7 +23,6 @@ from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import ablation, contender, known_controllers, policies
 from metalearn_env.scoring.table import formatted, score
 
-AGENT = "trained-agent"
 SYNTHETIC = ("spectrum", "dimension", "conditioning", "noise")  # of which a data set leaves no choice
 
 
@@ -47,7 +47,7 @@ class Args:
     json: Path | None = None
     """file for the tables"""
     plot: Path | None = None
-    """file for a picture of the training"""
+    """file for a picture of the training, with rules on its validation tasks"""
     episode: Path | None = None
     """file for a picture of an episode"""
     controllers: tuple[str, ...] = ()
@@ -76,6 +76,8 @@ def main(args: Args) -> None:
     files = [folder / POLICY for folder in args.runs]
     trained = [load(file) for file in files]
     check_alike(trained)
+    if args.plot is not None:
+        check_drawn(args.runs)
     kinds = kinds_of_tasks(args, trained[0])
     agents = [policies(AGENT, files), *(ablation(kind, f"{AGENT}, {kind}", files) for kind in args.ablations)]
     env = args.env or trained[0].header["env"]
@@ -91,7 +93,7 @@ def main(args: Args) -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
     if args.plot is not None:
-        draw_training(args.runs, kinds[0], args.plot)
+        draw_training(args.runs, args.plot)
     if args.episode is not None:
         draw_episode(trained[0], kinds[0], args.episode)
 

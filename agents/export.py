@@ -68,6 +68,8 @@ def begin_from(model: BaseAlgorithm, policy: Policy) -> None:
     modules = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
     layers, activation, _ = _perceptron(modules)
     theirs = [weight.shape for weight, _ in policy.layers], policy.header.get("activation", "tanh")
+    if policy.header.get("output", "clip") != "clip":
+        raise ValueError(f"an actor clips its actions to their box; the policy has output {policy.header['output']!r}")
     if theirs != ([weight.shape for weight, _ in layers], activation):
         raise ValueError(
             f"the policy has layers and units {theirs}, the actor {[w.shape for w, _ in layers], activation}"

@@ -20,10 +20,11 @@ import tyro
 
 from agents import cells
 from agents.export import begun_from, versions
+from agents.runs import POLICY, check_new, write_run
 from agents.teachers import PLAIN
-from agents.training import POLICY, mean_score, write_run
+from agents.training import mean_score
 from metalearn_env.commandline import run
-from metalearn_env.observations import feature_names
+from metalearn_env.observations import NUM_TASK, feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -39,13 +40,13 @@ class Args:
     """Join two policies of one shape of actions into one file."""
 
     below: Path
-    """policy file for features below a half"""
+    """policy file where the feature is 0"""
     above: Path
-    """policy file for features above a half"""
+    """policy file where the feature is 1"""
     out: Path
     """folder of the run"""
     on: str = "descriptor_3"
-    """the feature: of Q-learning, whether updates are synchronous"""
+    """the feature, of the task, that is 0 or 1: of Q-learning, whether updates are synchronous"""
     env: str = "MetaLearn/QLearning-v0"
     """id of the environment whose validation tasks it is scored on"""
     validation_tasks: int = 256
@@ -56,9 +57,11 @@ def main(args: Args) -> None:
     """Do what ``args`` ask for.
 
     Raises:
-        FileNotFoundError, ValueError: there are no such policies, or they cannot be joined. Nothing is written.
+        FileNotFoundError, ValueError: there are no such policies, they cannot be joined, or the folder holds a run
+            already. Nothing is written.
     """
     below, above = load(args.below), load(args.above)
+    check_new(args.out)
     policy = joined(below, above, args.on)
     judged = cells.judged(policy)
     sets = task_sets(args.env, "validation", args.validation_tasks, 0, {}, Cache())
@@ -86,7 +89,8 @@ def joined(below: Policy, above: Policy, on: str) -> Policy:
     """Return the policy that is ``below`` where a feature is 0, and ``above`` where it is 1.
 
     Raises:
-        ValueError: they have not the same features and actions, no tanh units, or other numbers of layers than three.
+        ValueError: they have not the same features and actions, no tanh units, or other numbers of layers than three,
+            or the feature is not one of the task.
     """
     for name in (*SAME, *ALSO):
         ours, theirs = (one.header.get(name, ALSO.get(name)) for one in (below, above))
@@ -94,7 +98,10 @@ def joined(below: Policy, above: Policy, on: str) -> Policy:
             raise ValueError(f"policies that are joined have the same {name}, {ALSO.get(name, '')}: {ours}, {theirs}")
     if len(below.layers) != 3 or len(above.layers) != 3:
         raise ValueError(f"policies that are joined have 3 layers, not {len(below.layers)} and {len(above.layers)}")
-    column = list(feature_names(below.header["history"])).index(on)
+    known = feature_names(below.header["history"])[:NUM_TASK]
+    if on not in known:
+        raise ValueError(f"on is one of {', '.join(known)}, not {on!r}")
+    column = known.index(on)
     parts = [[(np.asarray(w, np.float64), np.asarray(b, np.float64)) for w, b in one.layers] for one in (below, above)]
     signs = (-1.0, 1.0)
     first = [(weight.copy(), bias.copy()) for (weight, bias), _, _ in parts]

@@ -47,6 +47,9 @@ def main(args: Args) -> None:
         raise ValueError("name at least one policy file")
     as_integer("rows", args.rows, minimum=1)
     as_integer("steps", args.steps, minimum=1)
+    for file in args.files:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no file {file} to be written into")
     trained = [load(file) for file in args.files]
     for file, policy in zip(args.files, trained, strict=True):
         if missing := {"env", "env_kwargs"} - policy.header.keys():
@@ -70,7 +73,7 @@ def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]
         low, high = np.minimum(low, observations.min(axis=0)), np.maximum(high, observations.max(axis=0))
     env.close()
     if header.get("hyperparameters", {}).get("tables"):
-        of_tables = cells.observed(policy, rows // cells.LEARNERS, seed)
+        of_tables = cells.observed(policy, max(1, rows // cells.LEARNERS), seed)
         low, high = np.minimum(low, of_tables[0]), np.maximum(high, of_tables[1])
     return np.stack([low, high]).astype(np.float64)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from agents.training import RUN, read_returns, read_scores
+from agents.runs import RUN, read_returns, read_run, read_scores
+from agents.training import validation_sets
 from metalearn_env.policy import Policy
 from metalearn_env.rendering import draw_curves
 from metalearn_env.scoring import TaskSet
@@ -21,7 +20,14 @@ from metalearn_env.scoring.table import contender, score
 SHOWN = ("tuned-constant", "oracle-constant", "bb1", "dai-yuan")
 
 
-def draw_training(runs: Sequence[Path], sets: Sequence[TaskSet], path: Path) -> None:
+def check_drawn(runs: Sequence[Path]) -> None:
+    """Raise ``ValueError`` unless there is a training to be drawn: that of `agents.train`."""
+    for folder in runs:
+        if not (folder / RUN).exists() or "options" not in read_run(folder):
+            raise ValueError(f"a picture of a training is of runs of agents.train, which {folder} is not")
+
+
+def draw_training(runs: Sequence[Path], path: Path) -> None:
     """Draw return and validation score over environment steps, and the scores of SHOWN on the same validation tasks."""
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -30,8 +36,7 @@ def draw_training(runs: Sequence[Path], sets: Sequence[TaskSet], path: Path) -> 
         right.plot(*zip(*read_scores(run), strict=True), marker=".", label=run.name)
     left.set(title="training", xlabel="environment steps", ylabel="mean return of an episode")
     right.set(title="score on validation tasks", xlabel="environment steps", ylabel="interquartile mean of S")
-    tasks = json.loads((runs[0] / RUN).read_text())["validation_tasks"]
-    validation = [replace(task_set, split="validation", tasks=tasks, seed=0) for task_set in sets]
+    validation = validation_sets(read_run(runs[0]))
     for index, row in enumerate(score(validation, [contender(name) for name in SHOWN])["rows"]):
         right.axhline(row["iqm"], color=f"C{index + 1}", linestyle="--", linewidth=1, label=row["controller"])
     for axes in (left, right):

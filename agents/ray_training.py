@@ -13,8 +13,8 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
-from agents.checkpoints import CHECKPOINTS
-from agents.training import POLICY, SCORES, mean_score, new_logger, read_scores
+from agents.runs import CHECKPOINTS, POLICY, SCORES, read_scores
+from agents.training import mean_score, new_logger
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import run_policy

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from agents import figures
 from agents.colours import AGENT
 from agents.evaluate import beside, check_alike
-from agents.training import POLICY
+from agents.runs import POLICY
 from metalearn_env.commandline import INTERRUPTED, key_value, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import LEAST_TASKS, Contender, TaskSet, task_sets
@@ -89,6 +89,8 @@ def main(args: Args) -> None:
         FileNotFoundError: a run has no policy.
         OSError: the folder cannot be written.
     """
+    if args.split == "ood":
+        raise ValueError("split is train, validation or test; what is out of distribution is --ood")
     files = [folder / POLICY for folder in args.runs]
     trained = [load(file) for file in files]
     check_alike(trained)
@@ -100,8 +102,7 @@ def main(args: Args) -> None:
     result = {"env": env, "env_kwargs": {}, **score(sets, beside(agents, sets), against=AGENT, show_progress=True)}
     tables = result.get("parts", [result])
     sections = [_heading("Scores"), f"<pre>{html.escape(formatted(result))}</pre>"]
-    for task_set, table in zip(sets, tables, strict=True):
-        name = type(task_set.family).__name__
+    for name, task_set, table in zip(_names(sets), sets, tables, strict=True):
         sections += [
             _heading(name),
             *_shown(_of_family(task_set, table, trained[0], beside(agents, sets)), args.out, name),
@@ -172,6 +173,15 @@ def _shown(pictures: Iterator[Picture], folder: Path, prefix: str) -> Iterator[s
         (folder / f"{prefix}-{picture.name}.png").write_bytes(buffer.getvalue())
         data, text = b64encode(buffer.getvalue()).decode(), html.escape(picture.caption)
         yield f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def _names(sets: Sequence[TaskSet]) -> list[str]:
+    """Return the name of the family of each set, with a number where another has the same."""
+    names = [type(task_set.family).__name__ for task_set in sets]
+    return [
+        f"{name}-{names[: index + 1].count(name)}" if names.count(name) > 1 else name
+        for index, name in enumerate(names)
+    ]
 
 
 def _heading(text: str) -> str:

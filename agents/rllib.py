@@ -22,7 +22,8 @@ import torch
 import tyro
 
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.training import POLICY, RUN, policy_header, stream_seed, write_run
+from agents.runs import POLICY, check_new, read_run, write_run
+from agents.training import policy_header, stream_seed
 from metalearn_env.commandline import key_value, run
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
@@ -132,8 +133,7 @@ def check_run(args: Args) -> dict[str, Any]:
         raise ValueError(f"batch_size is at most num_envs * n_steps = {args.num_envs * args.n_steps}")
     begun, asked = checkpoints(args.out), json.loads(json.dumps(asdict(args), default=str))
     if not args.resume:
-        if begun:
-            raise ValueError(f"{args.out} holds a run already; give another --out, or --resume it")
+        check_new(args.out)
         return {
             **asked,
             "command": f"python -m agents.rllib {shlex.join(sys.argv[1:])}",
@@ -142,7 +142,7 @@ def check_run(args: Args) -> dict[str, Any]:
         }
     if not begun:
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
-    recorded: dict[str, Any] = json.loads((args.out / RUN).read_text())
+    recorded = read_run(args.out)
     for name in asked.keys() - MAY_CHANGE:
         if recorded.get(name) != asked[name]:
             raise ValueError(f"the run was begun with {name}={recorded.get(name)!r}, not {asked[name]!r}")

@@ -13,9 +13,10 @@ steps ("random"). They are what a trained agent has to beat. With *feedback* it 
 or from a policy file (``--init``), such as one that reinforcement learning has found. The gradient through an inner run
 is exact where noise is data, but of no use where inner runs are chaotic, as long ones on ill-conditioned quadratics
 are; ``--through steps`` takes what is observed as given (`agents.slopes`), and ``--through evolution`` needs nothing
-but the runs themselves (`agents.evolution`). All minimise the mean of log(gap_T / gap_0), on new tasks at each step of
-Adam, or, ``--objective score``, what scores are made of (`agents.worth`); what is kept is the iterate of the best score
-on validation tasks.
+but the runs themselves (`agents.evolution`). What falls is the mean of log(gap_T / gap_0), on new tasks at each step of
+Adam, of several families in units of what a constant step earns; or, ``--objective score``, what scores are made of
+(`agents.worth`); with ``--tables`` that of tables in use (`agents.cells`), too. What is kept is the iterate of the best
+score on validation tasks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +37,8 @@ from torch import Tensor
 
 from agents import cells
 from agents.feedback import FeedbackMap
+from agents.runs import POLICY, SCORES, check_new, write_run
 from agents.studies import Args, Study, Trained
-from agents.training import POLICY, RUN, SCORES, write_run
 from metalearn_env.commandline import run
 from metalearn_env.progress import progress
 from metalearn_env.scoring import Row, score_row
@@ -119,12 +119,6 @@ def gradients(step_map: Trained, study: Study) -> Iterator[None]:
         gaps = [study.gaps(step_map, start, drawn).mean() for start, drawn in zip(batch, noise, strict=True)]
         torch.stack([weight * gap for weight, gap in zip(study.weights, gaps, strict=True)]).sum().backward()
         yield
-
-
-def check_new(folder: Path) -> None:
-    """Raise ``ValueError`` if the folder holds a run already."""
-    if (folder / RUN).exists() or (folder / POLICY).exists():
-        raise ValueError(f"{folder} holds a run already; give another --out")
 
 
 def main(args: Args) -> None:

@@ -33,6 +33,13 @@ BOUNDS = {
     "gae_lambda": (0.0, 1.0),
     "tau": (0.0, 1.0),
     "delta_std": (0.0, 100.0),
+    "clip_range": (0.0, 10.0),
+    "clip_range_vf": (0.0, 1e6),
+    "max_grad_norm": (0.0, 1e6),
+    "target_kl": (0.0, 10.0),
+    "exploration_fraction": (0.0, 1.0),
+    "exploration_initial_eps": (0.0, 1.0),
+    "exploration_final_eps": (0.0, 1.0),
     "noise_std": (0.0, 10.0),
 }
 WHOLE = ("n_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "n_delta", "n_eval_episodes")
@@ -99,20 +106,23 @@ def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(sorted(known))}")
-        _check_value(name, value)
-        _check_type(name, value, default(cls, name))
+        if value is not None or name in ("n_envs", "n_timesteps") or default(cls, name) is not None:
+            _check_value(name, value)
+            _check_type(name, value, default(cls, name))
     arguments = {name: value for name, value in given.items() if name not in OF_A_RUN}
     policy = given.get("policy", "MlpPolicy")
     _check_policy(cls, policy, arguments.get("policy_kwargs", {}))
     if len(set(OF_NOISE) & {name for name in arguments if arguments[name] is not None}) == 1:
         raise ValueError("noise_type and noise_std go together")
     normalize = _normalize(cls, given.get("normalize") or {})
-    rows = given.get("n_envs", given.get("n_eval_episodes", 1))
+    if cls.__name__.endswith("ARS") and (normalize or given.get("raw_rewards")):
+        raise ValueError("ARS compares whole returns as they are paid; normalize and raw_rewards would change nothing")
+    rows = as_integer("n_envs", given.get("n_envs", given.get("n_eval_episodes", 1)), minimum=1)
     if isinstance(arguments.get("n_steps"), int) and "n_epochs" in known and rows * arguments["n_steps"] < 2:
         raise ValueError("an update needs at least 2 steps: n_envs * n_steps is 1")
     return Settings(
         as_integer("n_timesteps", given.get("n_timesteps", 1_000_000), minimum=1),
-        as_integer("n_envs", rows, minimum=1),
+        rows,
         policy,
         dict(given.get("env_kwargs") or {}),
         normalize,
@@ -137,21 +147,24 @@ def known_names(cls: type[BaseAlgorithm]) -> set[str]:
 
 
 def _check_value(name: str, value: Any) -> None:
-    if name in WHOLE and value is not None:
+    if name in WHOLE:
         as_integer(name, value, minimum=1)
     elif name in BOUNDS:
         low, high = BOUNDS[name]
         number = _linear(name, value) if name in SCHEDULED and isinstance(value, str) else value
         if not (is_number(number) and low <= number <= high):
             raise ValueError(f"{name} is between {low:g} and {high:g}, not {value!r}")
-    elif name == "noise_type" and value is not None and value not in NOISES:
+    elif name == "noise_type" and value not in NOISES:
         raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
     elif name in ("privileged", "raw_rewards") and not isinstance(value, bool):
         raise ValueError(f"{name} is a truth value, not {value!r}")
-    elif name == "hidden" and not isinstance(value, (list, type(None))):
+    elif name == "train_freq" and isinstance(value, list) and value[1:] != ["step"]:
+        raise ValueError(f"train_freq is of steps, as rows end at different times: a number, not {value!r}")
+    elif name == "hidden" and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
         raise ValueError(f"hidden is a list of names such as [task, cosine], not {value!r}")
-    elif name.endswith("_kwargs") and not isinstance(value, (Mapping, type(None))):
-        raise ValueError(f"{name} is a mapping such as {{net_arch: [64, 64]}}, not {value!r}; code is not run")
+    elif name.endswith("_kwargs") and not isinstance(value, Mapping):
+        example = "{action: discrete}" if name == "env_kwargs" else "{net_arch: [64, 64]}"
+        raise ValueError(f"{name} is a mapping such as {example}, not {value!r}; code is not run")
 
 
 def _check_type(name: str, value: Any, usual: Any) -> None:
@@ -184,8 +197,22 @@ def _check_policy(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[
     for name, value in (policy_kwargs or {}).items():
         if name not in known or name.endswith("_class"):
             raise ValueError(f"{policy} of {cls.__name__} has no {name!r} in policy_kwargs; it has {sorted(known)}")
+        if name == "net_arch":
+            _check_widths(value)
         if name == "activation_fn" and value not in ACTIVATIONS:
             raise ValueError(f"activation_fn is one of {', '.join(ACTIVATIONS)}, not {value!r}")
+
+
+def _check_widths(net_arch: Any) -> None:
+    """Raise ``ValueError`` unless the widths of a network, or of those of its actor and critic, are whole numbers."""
+    if isinstance(net_arch, Mapping):
+        for widths in net_arch.values():
+            _check_widths(widths)
+    elif isinstance(net_arch, (list, tuple)):
+        for width in net_arch:
+            as_integer("a width in net_arch", width, minimum=1)
+    elif net_arch is not None:
+        raise ValueError(f"net_arch is a list of widths, or {{pi: [...], vf: [...]}}, not {net_arch!r}")
 
 
 def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
@@ -198,6 +225,4 @@ def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
             "observations are free of units and bounded, and are not normalised; for rewards write normalize: "
             f"{{norm_obs: false, norm_reward: true}} (known: {', '.join(sorted(known))}), not {value!r}"
         )
-    if cls.__name__.endswith("ARS"):
-        raise ValueError("ARS compares whole returns; normalize would change nothing")
     return dict(value)

@@ -19,7 +19,7 @@ import tyro
 
 from agents.cards import CARDS, write_cards
 from agents.evaluate import beside
-from agents.training import POLICY, RUN
+from agents.runs import POLICY, read_run
 from metalearn_env.commandline import key_value, run
 from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
@@ -100,13 +100,8 @@ def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tu
         raise ValueError("name at least one folder of a run")
     headers = [load(folder / POLICY).header for folder in runs]
     of_tasks = [
-        (
-            header["env"],
-            task_options(header["env_kwargs"]),
-            _record(run)["validation_tasks"],
-            _record(run).get("validation_kwargs"),
-        )
-        for run, header in zip(runs, headers, strict=True)
+        (header["env"], task_options(header["env_kwargs"]), *validated_by(read_run(folder)))
+        for folder, header in zip(runs, headers, strict=True)
     ]
     for folder, other in zip(runs, of_tasks, strict=True):
         if other != of_tasks[0]:
@@ -116,6 +111,12 @@ def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tu
         raise ValueError(f"take is the seed of one of the runs, which have {', '.join(map(str, seeds))}, not {take}")
     which = scores.index(max(scores)) if take is None else seeds.index(take)
     return runs[which], list(zip(seeds, scores, strict=True))
+
+
+def validated_by(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what of a run its score on validation tasks depends on, beside the environment."""
+    on_horizons, tables = record.get("objective") == "score", record.get("tables", 0) > 0
+    return record["validation_tasks"], record.get("validation_kwargs") or [], on_horizons, tables
 
 
 def scored(
@@ -144,7 +145,7 @@ def scored(
     header = {
         **policy.header,
         "task_options": options,
-        "wall_seconds": _record(folder).get("wall_seconds"),
+        "wall_seconds": read_run(folder).get("wall_seconds"),
         "test": {"tasks": tasks, "seed": 0, **kept(row), "command": command(name, env, options, tasks)},
         "scores": [
             {
@@ -190,11 +191,6 @@ def shown(rows: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a header keeps of a line of a table."""
     return {key: round(row[key], DIGITS) if isinstance(row[key], float) else row[key] for key in KEPT}
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / RUN).read_text())
-    return record
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
-from metalearn_env.ranges import as_integer, as_range, is_number, log_uniform_integer
+from metalearn_env.ranges import as_integer, as_positive, as_range, is_number, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.table import run_policy
@@ -43,7 +43,12 @@ from metalearn_env.splits import task_generator
 Trained = StepMap | FeedbackMap
 KINDS = ("open-loop", "static", "feedback")
 UNITS = ("task", "1/L")
-THROUGH = ("all", "steps", "evolution")
+#: how training comes by a direction for what is trained
+WAYS = {
+    "all": "gradient through the inner loop",
+    "steps": "gradient through the steps of the inner loop",
+    "evolution": "evolution strategies",
+}
 OBJECTIVES = ("gap", "score")
 OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables", "average")
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
@@ -70,7 +75,7 @@ class Args:
     steps: int = 1000
     """of Adam"""
     init: Path | None = None
-    """policy file that feedback is trained on from: of relative actions, with tanh units"""
+    """policy file that feedback is trained on from: of the same actions and history, with tanh units"""
     seed: int = 0
     """of weights, tasks and draws"""
     tasks: int = 64
@@ -114,7 +119,7 @@ class Study:
         args = self.args
         for name in ("steps", "tasks", "width", "validate_every", "pool"):
             as_integer(name, getattr(args, name), minimum=0 if name == "tasks" and args.tables else 1)
-        of_strings = {"kind": KINDS, "strategy": get_args(Strategy), "unit": UNITS, "through": THROUGH}
+        of_strings = {"kind": KINDS, "strategy": get_args(Strategy), "unit": UNITS, "through": tuple(WAYS)}
         for name, known in (*of_strings.items(), ("objective", OBJECTIVES)):
             if getattr(args, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(args, name)!r}")
@@ -124,8 +129,10 @@ class Study:
             raise ValueError(f"only feedback is trained on from a policy, or not through all, not {args.kind}")
         if args.objective != "gap" and args.through == "all":
             raise ValueError(f"the objective {args.objective} is for feedback through steps or evolution, not all")
-        if not (is_number(args.sigma) and args.sigma > 0.0):
-            raise ValueError(f"sigma is a number above 0, not {args.sigma!r}")
+        as_positive("sigma", args.sigma)
+        as_positive("learning_rate", args.learning_rate)
+        as_integer("seed", args.seed, minimum=0)
+        as_integer("test_tasks", args.test_tasks, minimum=scoring.LEAST_TASKS)
         if not (is_number(args.average) and 0.0 <= args.average < 1.0):
             raise ValueError(f"average is in [0, 1), not {args.average!r}")
         as_integer("tables", args.tables, minimum=0)
@@ -278,7 +285,7 @@ class Study:
             **self.interface,
             "feature_names": feature_names(self.history),
             "horizon": self.horizon,
-            "algorithm": f"{args.kind}, gradient through the inner loop",
+            "algorithm": f"{args.kind}, {WAYS[args.through]}",
             "hyperparameters": {name: getattr(args, name) for name in OF_TRAINING},
             "seed": args.seed,
             "command": command,

@@ -22,11 +22,9 @@ from stable_baselines3.common.callbacks import CallbackList
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import begin_from, begun_from, export, versions
+from agents.runs import BEST, POLICY, check_new, read_run, write_run
 from agents.settings import Settings, default, settings
 from agents.training import (
-    BEST,
-    POLICY,
-    RUN,
     Clock,
     Logs,
     Observed,
@@ -36,15 +34,13 @@ from agents.training import (
     new_logger,
     policy_header,
     stream_seed,
-    write_run,
+    validation_sets,
 )
 from agents.views import blindfold
 from agents.zoo import FOLDER, override, read
 from metalearn_env.commandline import key_value, run
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer
-from metalearn_env.scoring import task_sets
-from metalearn_env.scoring.cache import Cache
 
 LOGS = 10  # between two scores on validation tasks
 
@@ -93,14 +89,13 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     Raises:
         ValueError, TypeError: an option that cannot be honoured; nothing has been written.
         OSError: something cannot be written; what was written before is whole.
-        SystemExit: training is interrupted.
+        KeyboardInterrupt: training was interrupted; all of it is in the last checkpoint.
     """
     begun = check_run(args)
     record = begun or new_record(args)
     options, chosen = record["options"], Settings(**record["settings"])
     steps = args.steps or record["steps"]
-    on_validation = {**options, **dict(map(key_value, args.validation_kwargs))}
-    validation = task_sets(args.env, "validation", args.validation_tasks, 0, on_validation, Cache())
+    validation = validation_sets(record)
     identity = {"algo": args.algo, "env": args.env, "env_kwargs": options, "metalearn_env": versions()["metalearn_env"]}
     if begun:
         model = resumed(args, options, chosen, identity)
@@ -129,8 +124,6 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     todo: dict[str, Any] = {"callback": CallbackList(parts), "reset_num_timesteps": False, "log_interval": None}
     try:
         model.learn(steps - model.num_timesteps, **todo)
-    except KeyboardInterrupt:
-        raise SystemExit(f"interrupted; --resume goes on from {checkpoints(args.out)[-1]}") from None
     finally:
         clock.write()
         model.logger.close()
@@ -147,14 +140,12 @@ def check_run(args: Args) -> dict[str, Any] | None:
         as_integer(name, getattr(args, name), minimum=1)
     as_integer("seed", args.seed, minimum=0)
     algorithm(args.algo)
-    path, begun = args.out / RUN, bool(checkpoints(args.out))
     if not args.resume:
-        if begun:
-            raise ValueError(f"{args.out} holds a run already; give another --out, or --resume it")
+        check_new(args.out)
         return None
-    if not begun or not path.exists():
+    if not checkpoints(args.out):
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
-    recorded: dict[str, Any] = json.loads(path.read_text())
+    recorded = read_run(args.out)
     asked = config(args)
     for name in asked.keys() - {"resume", "steps", "out"}:
         if recorded.get(name) != asked[name]:
@@ -213,4 +204,4 @@ def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(arguments), "interrupted; --resume goes on from the last checkpoint"))

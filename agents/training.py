@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
-from agents.checkpoints import save_agent
+from agents.checkpoints import save_agent, saved_as
 from agents.export import export, versions
+from agents.runs import BEST, POLICY, SCORES, read_scores, write_run
+from metalearn_env.commandline import key_value
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
@@ -26,14 +27,11 @@ from metalearn_env.files import write_whole
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
 from metalearn_env.rules import Rule
-from metalearn_env.scoring import TaskSet, final_log_gap
+from metalearn_env.scoring import TaskSet, final_log_gap, task_sets
+from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.statistics import interquartile_mean
 from metalearn_env.session import Session
 
-SCORES = "validation.csv"
-POLICY = "policy.safetensors"
-BEST = "best.zip"  # of an agent that is not exported
-RUN = "run.json"
 SECONDS = 30.0  # between two notes of the time that a run has taken
 
 
@@ -172,6 +170,8 @@ class Validation(BaseCallback):
         self._next, self._best, self._goes_on = 0, -np.inf, True
         if (folder / POLICY).exists():
             self._best = load(folder / POLICY).header["validation_iqm"]
+        elif (folder / BEST).exists():
+            self._best = saved_as(folder / BEST)["validation_iqm"]
 
     def _on_step(self) -> bool:
         return self._goes_on
@@ -245,10 +245,10 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
     }
 
 
-def write_run(folder: Path, record: dict[str, Any]) -> None:
-    """Write what there is to know of a run, all of it or nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
+def validation_sets(record: Mapping[str, Any]) -> list[TaskSet]:
+    """Return the validation tasks of a run of `agents.train`, of which there is that record, a set for each family."""
+    options = {**record["options"], **dict(map(key_value, record["validation_kwargs"]))}
+    return task_sets(record["env"], "validation", record["validation_tasks"], 0, options, Cache())
 
 
 def is_recurrent(model: BaseAlgorithm) -> bool:
@@ -293,24 +293,3 @@ def new_logger(folder: Path, steps: int) -> Logger:
     """Return a logger to TensorBoard and to a CSV file of its own, so that a resumed run adds to what there is."""
     formats = [make_output_format("tensorboard", str(folder)), make_output_format("csv", str(folder), f"-{steps}")]
     return Logger(str(folder), formats)
-
-
-def read_returns(folder: Path) -> list[tuple[int, float]]:
-    """Return (steps, mean return of the last episodes) of a run, in the order of the steps."""
-    returns: dict[int, float] = {}
-    for begun, path in sorted((int(path.stem.split("-")[1]), path) for path in folder.glob("progress-*.csv")):
-        returns = {steps: value for steps, value in returns.items() if steps <= begun}
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row.get("rollout/ep_rew_mean"):
-                    returns[int(row["time/total_timesteps"])] = float(row["rollout/ep_rew_mean"])
-    return list(returns.items())
-
-
-def read_scores(folder: Path) -> list[tuple[int, float]]:
-    """Return (steps, IQM on validation tasks) of a run, in the order they were taken."""
-    path = folder / SCORES
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [(int(steps), float(iqm)) for steps, iqm in csv.reader(file)]

@@ -25,10 +25,11 @@ import yaml
 
 from agents import train
 from agents.algorithms import algorithm
+from agents.runs import read_scores
 from agents.settings import known_names
-from agents.training import read_scores, stream_seed
+from agents.training import stream_seed, validation_sets
 from agents.zoo import FOLDER, override, read, written
-from metalearn_env.commandline import run
+from metalearn_env.commandline import key_value, run
 from metalearn_env.files import write_whole
 from metalearn_env.ranges import as_integer
 
@@ -105,7 +106,7 @@ def main(args: Args) -> None:
     for name in ("trials", "steps", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
     algorithm(args.algo)
-    train.new_record(trial_run(args, 0, {}))
+    validation_sets(train.new_record(trial_run(args, 0, {})))
     asked = {name: value for name, value in train.config(train_args(args)).items() if name not in ("out", "resume")}
     study = open_study(args, asked)
     finished = [trial for trial in study.trials if trial.state.is_finished() and trial.state.name != "FAIL"]
@@ -127,7 +128,10 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
     options: dict[str, Any] = {"sampler": optuna.samplers.TPESampler(seed=args.seed)}
     options["pruner"] = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=args.steps // 4)
     if file.exists():
-        known = optuna.get_all_study_names(f"sqlite:///{file}")
+        try:
+            known = optuna.get_all_study_names(f"sqlite:///{file}")
+        except Exception as error:  # of one of the libraries below Optuna
+            raise ValueError(f"{file} is no study: {error}") from error
         if known and known != [name]:
             raise ValueError(f"{args.out} holds a study of {', '.join(known)}, not of {name}")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -235,6 +239,8 @@ def write_table(args: Args, study: optuna.Study) -> None:
     write_whole(args.out / "trials.md", "".join(f"| {line} |\n" for line in lines).encode())
     if any(trial.state.name == "COMPLETE" for trial in order):
         best = {**given(args), **study.best_trial.user_attrs["hyperparameters"], "n_timesteps": args.steps}
+        if options := {**(best.get("env_kwargs") or {}), **dict(map(key_value, args.env_kwargs))}:
+            best["env_kwargs"] = options
         text = yaml.safe_dump({args.env: written(best)}, sort_keys=False)
         write_whole(args.out / f"{args.algo}.yml", text.encode())
 
@@ -242,4 +248,4 @@ def write_table(args: Args, study: optuna.Study) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(arguments), "interrupted; the same command goes on with the study"))

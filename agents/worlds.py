@@ -40,11 +40,6 @@ class World(NamedTuple):
         states, actions = (np.array([size]) for size in self.real.shape)
         return describe(states, actions, np.array([self.discount]), np.array([self.epsilon]), synchronous=False)[0]
 
-    def distance(self, table: Array) -> Array:
-        """Return half the mean squared distance to Q*, (...,), of tables (..., S, A)."""
-        missing = (table - self.optimum) * self.real
-        return 0.5 * (missing * missing).sum((-2, -1)) / self.real.sum()
-
 
 def world_of(process: DecisionProcess, discount: float, epsilon: float) -> World:
     """Return a process that is given as a world."""

@@ -32,7 +32,7 @@ SHOWN = 100  # characters of a text, at most, in a message
 
 
 def read(path: Path, env_id: str) -> dict[str, Any]:
-    """Return the hyperparameters of a file for an environment.
+    """Return the hyperparameters of a file for an environment, an id with or without "module:".
 
     Raises:
         ValueError: the file is not in the format, or has neither the id nor "default".
@@ -43,7 +43,7 @@ def read(path: Path, env_id: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     known = content if isinstance(content, dict) else {}
-    found = known.get(env_id, known.get("default"))
+    found = known.get(env_id.rpartition(":")[2], known.get("default"))
     if not isinstance(found, dict):
         raise ValueError(f"{path} has no hyperparameters for {env_id}, only for {', '.join(map(str, known)) or 'none'}")
     return {str(name): _value(str(name), value) for name, value in found.items()}

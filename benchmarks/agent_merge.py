@@ -22,8 +22,10 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         known: the names of all settings.
 
     Raises:
-        ValueError: ``old`` is no such page.
+        ValueError: ``old`` is no such page, or is of another number of tasks.
     """
+    if (was := tasks_of(old)) != (now := tasks_of(new)):
+        raise ValueError(f"the page to be renewed is of {was} tasks, not {now}")
     ours, theirs = sections(old), sections(new)
     if TRAINED not in ours:
         raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
@@ -37,6 +39,12 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
     there = {line.split(" | ")[0].removeprefix("| ") for line in ours["## Bars"]}
     missing = [name for name in known if name not in there]
     return re.sub(rf"{NOT_TRAINED}.*", f"{NOT_TRAINED}{', '.join(missing) or 'none'}.", text, count=1)
+
+
+def tasks_of(page: str) -> str:
+    """Return of how many tasks of each kind a page says that it is; nothing if it does not say."""
+    found = re.search(r"same (\d+) test", page)
+    return found[1] if found else ""
 
 
 def sections(text: str) -> Sections:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agents.training import RUN
+from agents.runs import read_run
 from benchmarks import agent_bar
 from benchmarks.agent_merge import ONE_FOR_ALL
 from benchmarks.agent_settings import DEFAULTS, SETTINGS, SPECIALISTS
@@ -94,7 +93,7 @@ def _commands(trained: Sequence[Trained]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for one in trained:
         for file in one.setting.policy_files(one.runs):
-            header, record = load(file).header, json.loads((file.parent / RUN).read_text())
+            header, record = load(file).header, read_run(file.parent)
             minutes = f"{record['wall_seconds'] / 60.0:.0f}" if "wall_seconds" in record else ""
             command = f"`{header['command']}`"
             cells = [one.setting.name, str(header["seed"]), f"{header['validation_iqm']:.3f}", f"{header['steps']:,}"]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.evaluate import AGENT, beside
+from agents.colours import AGENT
+from agents.evaluate import beside
 from benchmarks.comparison import excess
 from benchmarks.setting import MIXTURE, Bar, Setting
 from metalearn_env.scoring import Contender, TaskSet

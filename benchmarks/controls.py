@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.scoring import LEAST_SPAN, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.controls import BOUNDS, CONTROLS
@@ -115,7 +115,7 @@ def page(variants: list[Variant]) -> str:
 def main() -> None:
     """Score all variants, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=256)
+    parser.add_argument("--tasks", type=whole, default=256)
     parser.add_argument("--out", type=Path, default=Path("docs/results/controls.md"))
     options = parser.parse_args()
     check_writable(options.out)
@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

@@ -8,14 +8,16 @@ which environments. What the page has of others stays, compared with the base th
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agents.evaluate import AGENT
+from agents.colours import AGENT
+from agents.runs import POLICY
 from benchmarks.agent_tables import Mean, Values, mean
 from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
-from benchmarks.trainings import POLICY, run_all
+from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -117,11 +119,20 @@ def _above(ours: Values, base: Values | None) -> str:
 
 
 def page(options: argparse.Namespace) -> str:
-    """Return the page."""
+    """Return the page, or raise ``ValueError`` if what it has already is of other steps, seeds or tasks."""
     kept = known(options.out)
+    was, now = (told(text) for text in (options.out.read_text() if kept else "", next(_introduction(options))))
+    if was and was != now:
+        raise ValueError(f"{options.out} is of {was} (steps, seeds, tasks), not of {now}; give another --out")
     columns = [kept.get(name, {}) | column(name, options) for name in ENVS]
     keys = [*((variation.name, variation.value) for variation in VARIATIONS), *(("masked", mask) for mask in MASKS)]
     return "\n".join([*_introduction(options), *_table(keys, columns), ""])
+
+
+def told(page: str) -> tuple[str, ...]:
+    """Return of how many steps, seeds and tasks a page says that it is; nothing if it does not say."""
+    found = re.search(r"([\d,]+) environment\s+steps; (\d+) training seeds each.*? (\d+) validation tasks", page, re.S)
+    return found.groups() if found else ()
 
 
 def known(path: Path) -> dict[str, dict[tuple[str, str], str]]:

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from metalearn_env.adapters.torch import LearnedStepSize
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.progress import progress
 
@@ -241,4 +241,4 @@ def _still(policy: Policy) -> Policy:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

@@ -28,12 +28,12 @@ from tqdm import tqdm
 from agents.algorithms import algorithm
 from agents.settings import settings
 from agents.zoo import FOLDER, read
+from benchmarks.setting import MIXTURE
 from metalearn_env.adapters.sb3 import make_sb3_env
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy
 
-MIXTURE = "MetaLearn/Mixture-v0"
 ROWS = (64, 128, 256)
 LEAST_RATIO = 5.0
 UPDATES = 4  # of the networks, with their rollouts, in one turn
@@ -151,7 +151,7 @@ def page(rows: Iterable[int] = ROWS, rounds: int = 3, calls: int = 2000, **optio
 def main() -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="medians are of so many")
+    parser.add_argument("--rounds", type=whole, default=3, help="medians are of so many")
     parser.add_argument("--out", type=Path, help="write the page here, too")
     options = parser.parse_args()
     if options.out is not None:
@@ -164,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

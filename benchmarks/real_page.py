@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from benchmarks.real_optimisers import REPORTS, missing
-from benchmarks.real_runs import LOST, Measure, Record, Results, digest, horizons
+from benchmarks.real_runs import LOST, Measure, Record, Results, horizons
 from benchmarks.real_scores import Comparison, Entry, Summary, against_constant, against_default, entries, ours
 from metalearn_env.scoring.statistics import interquartile_mean
 from metalearn_env.session import HORIZON
@@ -92,7 +92,7 @@ def section(results: Results) -> Iterator[str]:
     problem, (first, *others) = results.problem, results.problem.measures
     trained = results.policy.header.get("trained_on", results.policy.header)
     steps = trained.get("env_kwargs", {}).get("horizon", HORIZON)
-    policy = f"`{problem.policy}` ({digest(results.policy)}; trained on {trained.get('env', 'nothing')}, {steps} steps)"
+    policy = f"`{problem.policy}` ({results.policy.digest}; trained on {trained.get('env', 'nothing')}, {steps} steps)"
     yield f"## {problem.name}"
     yield ""
     yield f"{problem.told}: {problem.horizon:,} steps. Policy: {policy}. Default: {problem.default}."

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -160,12 +159,6 @@ def horizons(problem: Problem) -> tuple[int, int, int]:
     return problem.horizon // 4, problem.horizon, 4 * problem.horizon
 
 
-def digest(policy: Policy) -> str:
-    """Return what tells policies apart."""
-    arrays = (*(array for layer in policy.layers for array in layer), np.array(policy.header.get("observed", [])))
-    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:12]
-
-
 def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Results:
     """Run everything on a problem that is not yet in the folder.
 
@@ -178,9 +171,10 @@ def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Resu
         folder: where runs are kept.
     """
     identity = {"problem": problem.name, "horizon": problem.horizon, "seeds": seeds}
-    kept = Kept(folder / f"{problem.name}.json", identity)
+    kept = Kept(folder / f"{problem.name}-{seeds}.json", identity)
     ours = Kept(
-        folder / f"{problem.name}.learned.json", {**identity, "policy": digest(policy), "adapters": sources(*ADAPTERS)}
+        folder / f"{problem.name}-{seeds}.learned.json",
+        {**identity, "policy": policy.digest, "adapters": sources(*ADAPTERS)},
     )
     tried = [(one.name, knob) for one in problem.contenders for knob in one.knobs or (None,)]
     runs, learned = {}, {}

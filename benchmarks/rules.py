@@ -29,13 +29,12 @@ from benchmarks.comparison import (
     shapes,
     table,
 )
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.limits import certainty_equivalence
 from metalearn_env.rules.adaptive import adagrad_norm
 from metalearn_env.rules.barzilai_borwein import abb_min
-from metalearn_env.rules.schedules import SHAPES
 from metalearn_env.rules.spectral import best_schedule
 from metalearn_env.rules.visits import harmonic
 from metalearn_env.scoring import GRID, TaskSet
@@ -43,7 +42,6 @@ from metalearn_env.scoring import GRID, TaskSet
 REGRESSION, CLUSTERING, Q_LEARNING = (
     f"MetaLearn/{name}-v0" for name in ("LinearRegression", "Clustering", "QLearning")
 )
-DECAYS = [name for name in SHAPES if name != "constant"]
 FIRSTS = GRID[24:49]  # 10^-2 to 10
 RATES = np.logspace(-2.5, 0.25, 23)
 HALF_LIVES = np.logspace(-1, 4, 26)
@@ -258,7 +256,7 @@ def page(results: list[tuple[Group, list[Line], int]]) -> str:
 def main() -> None:
     """Measure all groups, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=2000, help="of each spectrum of quadratics")
+    parser.add_argument("--tasks", type=whole, default=2000, help="of each spectrum of quadratics")
     parser.add_argument("--out", type=Path, default=Path("docs/results/rules.md"))
     options = parser.parse_args()
     check_writable(options.out)
@@ -268,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

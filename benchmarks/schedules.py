@@ -18,14 +18,15 @@ import torch
 
 from agents.schedules import trained
 from agents.studies import Args, Study
-from metalearn_env.commandline import check_writable
+from benchmarks.setting import REGRESSION
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.policy import load
 from metalearn_env.progress import progress
-from metalearn_env.scoring import TaskSet, score_row
+from metalearn_env.ranges import as_integer
+from metalearn_env.scoring import LEAST_TASKS, TaskSet, score_row
 from metalearn_env.scoring.measures import final_gaps
 from metalearn_env.scoring.table import contender, run_policy
 
-REGRESSION = "MetaLearn/LinearRegression-v0"
 SPREAD = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
 #: what -> (options, figure of an earlier study for c_t / L)
 SPECTRA: dict[str, tuple[tuple[str, ...], float]] = {
@@ -165,17 +166,18 @@ def introduction(seeds: int, steps: int, tasks: int, lost: float) -> list[str]:
 def main() -> None:
     """Train everything, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=Args.steps)
-    parser.add_argument("--tasks", type=int, default=256)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--seeds", type=whole, default=3)
+    parser.add_argument("--steps", type=whole, default=Args.steps)
+    parser.add_argument("--tasks", type=whole, default=256)
+    parser.add_argument("--jobs", type=whole, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results/schedules.md"))
     options = parser.parse_args()
     check_writable(options.out)
+    as_integer("tasks", options.tasks, minimum=LEAST_TASKS)
     text = page(options.seeds, options.steps, options.tasks, options.jobs)
     options.out.write_text(text)
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

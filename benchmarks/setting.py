@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trainings import DISTIL, POLICY, SCHEDULES, TRAIN, Training, arguments, followed
+from agents.runs import POLICY, finished
+from benchmarks.trainings import DISTIL, SCHEDULES, TRAIN, Training, arguments, followed
 from metalearn_env.commandline import key_value
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -89,8 +90,8 @@ class Setting:
         return runs / self.name / f"seed-{seed}"
 
     def policy_files(self, runs: Path) -> list[Path]:
-        """Return the policy files of all training seeds that there are."""
-        return sorted((runs / self.name).glob("seed-*/policy.safetensors"))
+        """Return the policy files of all training seeds that are through."""
+        return sorted(file for file in (runs / self.name).glob(f"seed-*/{POLICY}") if finished(file.parent))
 
     def controls(self, runs: Path) -> dict[str, Path]:
         """Return the policy files of what was trained and learns nothing from feedback, by name."""

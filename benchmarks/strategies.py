@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.runs import POLICY
 from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import Q_LEARNING, REGRESSION
-from benchmarks.trainings import POLICY, Training, arguments, run_all
+from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS, ActionMap
 from metalearn_env.commandline import check_writable, key_value, run
 from metalearn_env.engine import Engine

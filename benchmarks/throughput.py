@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import metalearn_env  # noqa: F401  (registers)
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run, whole
 
 REGRESSION = "MetaLearn/LinearRegression-v0"
 MIXTURE = "MetaLearn/Mixture-v0"
@@ -264,7 +264,7 @@ def growth(name: str, values: tuple[int, ...], make: Callable[[int], Batch]) -> 
 def main() -> None:
     """Measure, print and write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="medians are of so many")
+    parser.add_argument("--rounds", type=whole, default=5, help="medians are of so many")
     parser.add_argument("--out", type=Path, default=Path("docs/results/throughput.md"))
     options = parser.parse_args()
     check_writable(options.out)
@@ -298,4 +298,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

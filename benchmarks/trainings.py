@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -12,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.runs import POLICY, RUN, SCORES, finished, reached, read_run
+
 TRAIN, SCHEDULES, DISTIL = "agents.train", "agents.schedules", "agents.distil"
-CHECKPOINTS, POLICY, RUN = "checkpoints", "policy.safetensors", "run.json"
 LOG = "log.txt"
 
 
@@ -35,24 +35,27 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether the run is through."""
-        if self.module != TRAIN:
-            return (self.out / RUN).exists() and "wall_seconds" in json.loads((self.out / RUN).read_text())
-        return self.reached >= self.steps
+        """Whether the run is through, and is of this command."""
+        return finished(self.out) and self.other is None
 
     @property
-    def reached(self) -> int:
-        """The environment steps of the last checkpoint; -1 if there is none."""
+    def other(self) -> str | None:
+        """The command that a run in the folder was begun by, if it is not this one."""
         if not (self.out / RUN).exists():
-            return -1
-        return max((int(path.stem) for path in (self.out / CHECKPOINTS).glob("*.zip")), default=-1)
+            return None
+        begun = read_run(self.out)["command"]
+        return None if _without_out(shlex.split(begun)[1:]) == _without_out(self.first) else begun
+
+    @property
+    def first(self) -> list[str]:
+        """The command that begins the run."""
+        steps = "--rounds" if self.module == DISTIL else "--steps"
+        return ["-m", self.module, *self.arguments, steps, str(self.steps), "--out", str(self.out)]
 
     @property
     def command(self) -> list[str]:
         """The command that begins the run, or goes on with it."""
-        resume = ["--resume"] if self.module == TRAIN and self.reached >= 0 else []
-        steps = "--rounds" if self.module == DISTIL else "--steps"
-        return ["-m", self.module, *self.arguments, steps, str(self.steps), "--out", str(self.out), *resume]
+        return [*self.first, *(["--resume"] if self.module == TRAIN and reached(self.out) >= 0 else [])]
 
 
 def arguments(
@@ -80,6 +83,12 @@ def followed(env: str, env_kwargs: Sequence[str], options: Sequence[str], *, see
     return (*told, *(("--env-kwargs", *env_kwargs) if env_kwargs else ()), *options)
 
 
+def _without_out(command: Sequence[str]) -> list[str]:
+    """Return a command without where its run lies, which may be told in other words."""
+    place = command.index("--out") if "--out" in command else len(command)
+    return [*command[:place], *command[place + 2 :]]
+
+
 def run_all(trainings: Sequence[Training], jobs: int) -> None:
     """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
 
@@ -97,11 +106,15 @@ def _run(training: Training) -> str:
     if training.done:
         print(f"done before: {training.out}", flush=True)
         return ""
+    if training.other is not None:
+        print(f"{training.out} holds the run of another command: {training.other}", flush=True)
+        return str(training.out / RUN)
     print(f"python {shlex.join(training.command)}", flush=True)
     log = training.out / LOG
     training.out.mkdir(parents=True, exist_ok=True)
-    if training.module != TRAIN and (training.out / RUN).exists():
-        (training.out / RUN).unlink()  # it has no checkpoints, and begins again
+    if training.module != TRAIN:
+        for name in (RUN, SCORES, POLICY):  # of a run that was cut: it has no checkpoints, and begins again
+            (training.out / name).unlink(missing_ok=True)
     with log.open("a") as file:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, *training.command]

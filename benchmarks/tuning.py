@@ -16,10 +16,11 @@ from typing import Any
 
 import yaml
 
+from agents.runs import POLICY
 from agents.zoo import FOLDER, read
 from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import REGRESSION
-from benchmarks.trainings import POLICY, Training, arguments, run_all
+from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -139,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(options: argparse.Namespace) -> None:
     """Run what has not been run, and write the page."""
     check_writable(options.out)
-    subprocess.run([sys.executable, *study_command(options)], check=True)
+    if status := subprocess.run([sys.executable, *study_command(options)], check=False).returncode:
+        raise OSError(f"python {shlex.join(study_command(options))} ended with status {status}")
     run_all([one for runs in trainings(options).values() for one in runs], options.jobs)
     text = page(options)
     options.out.write_text(text)

@@ -34,7 +34,7 @@ from benchmarks.comparison import (
     table,
 )
 from benchmarks.rules import EARLIER, FIRSTS, RATES, spectra, streams, uniform_discount
-from metalearn_env.commandline import check_writable
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.rules import Rule, rule
@@ -197,8 +197,8 @@ def page(tasks: int, others: int) -> str:
 def main() -> None:
     """Measure all variants, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=2000, help="of each spectrum of quadratics")
-    parser.add_argument("--others", type=int, default=100, help="of each size of minibatches; 12 times as many tables")
+    parser.add_argument("--tasks", type=whole, default=2000, help="of each spectrum of quadratics")
+    parser.add_argument("--others", type=whole, default=100, help="of each size of minibatch; 12 times as many tables")
     parser.add_argument("--out", type=Path, default=Path("docs/results/variants.md"))
     options = parser.parse_args()
     check_writable(options.out)
@@ -208,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run(main))

@@ -31,6 +31,13 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def whole(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a whole number >= 1, not {text!r}")
+    return int(text)
+
+
 def check_writable(path: Path) -> None:
     """Raise ``OSError`` unless a file can be written at ``path``; found out before the work, not after it."""
     if not path.parent.is_dir():

@@ -125,8 +125,9 @@ class Policy:
 
     @cached_property
     def digest(self) -> str:
-        """What its weights, what it sees and what its actions mean are told from others by: 16 hexadecimal digits."""
-        return sha256(json.dumps(described([self.layers, self.options])).encode()).hexdigest()[:16]
+        """What tells what it does from what others do: 16 hexadecimal digits."""
+        told = [self.layers, self.options, self.header["feature_names"], self._tanh, self._squashed, self._observed]
+        return sha256(json.dumps(described(told)).encode()).hexdigest()[:16]
 
     @property
     def options(self) -> dict[str, Any]:

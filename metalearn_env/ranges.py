@@ -61,6 +61,13 @@ def as_integer(name: str, value: Any, *, minimum: int) -> int:
     return int(value)
 
 
+def as_positive(name: str, value: Any) -> float:
+    """Return ``value`` as a finite number above 0, or raise ``ValueError``."""
+    if not is_number(value) or value <= 0.0:
+        raise ValueError(f"{name} is a number above 0, not {value!r}")
+    return float(value)
+
+
 def as_decades(name: str, value: Any, *, most: float) -> tuple[float, float]:
     """Return ``value`` as the decades (low, high) that something is moved by, up or down; a number is from 0 to it.
 

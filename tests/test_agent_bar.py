@@ -16,6 +16,7 @@ pytest.importorskip("benchmarks")
 
 from test_policy import untrained
 
+from agents.runs import write_run
 from benchmarks import agent_bar
 from benchmarks.agent_tables import Trained
 from benchmarks.setting import Q_LEARNING, Setting
@@ -27,6 +28,7 @@ def test_the_table_has_both_limits(tmp_path: Path) -> None:
         folder = setting.folder(tmp_path, seed)
         folder.mkdir(parents=True)
         untrained("absolute", history=2).save(folder / "policy.safetensors")
+        write_run(folder, {"wall_seconds": 60.0})
     text = "\n".join(agent_bar.as_measured(Trained(setting, tmp_path, 16), 96))
     for words in (
         "uniform, plain (",

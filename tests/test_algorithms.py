@@ -23,8 +23,9 @@ from agents import train
 from agents.algorithms import ALGORITHMS, algorithm, new_model
 from agents.checkpoints import checkpoints
 from agents.export import export
+from agents.runs import BEST, POLICY, read_returns, read_scores
 from agents.settings import Settings, settings
-from agents.training import BEST, POLICY, read_returns, read_scores, recurrent
+from agents.training import recurrent
 from agents.zoo import FOLDER, read
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
@@ -213,14 +214,10 @@ def test_a_recurrent_agent_is_not_exported_but_remembers() -> None:
 # Hyperparameters
 
 
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [("sac", {"train_freq": [1, "year"]}), ("sac", {"ent_coef": "auto_-1"})],
-)
-def test_what_the_algorithm_refuses_is_told_without_a_trace(name: str, given: dict[str, Any], tmp_path: Path) -> None:
-    changed = (*arguments(tmp_path, name).hyperparams, *(f"{key}:{json.dumps(value)}" for key, value in given.items()))
-    with pytest.raises(ValueError, match=f"{name} does not take these hyperparameters"):
-        train.main(arguments(tmp_path / "run", name, hyperparams=changed))
+def test_what_the_algorithm_refuses_is_told_without_a_trace(tmp_path: Path) -> None:
+    changed = (*arguments(tmp_path, "sac").hyperparams, "ent_coef:auto_-1")
+    with pytest.raises(ValueError, match="sac does not take these hyperparameters"):
+        train.main(arguments(tmp_path / "run", "sac", hyperparams=changed))
     assert not list(tmp_path.iterdir())
 
 

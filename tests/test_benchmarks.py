@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,14 +124,22 @@ def test_the_speed_of_training_and_policies_is_a_page() -> None:
 # Agents
 
 
-def untrained_run(folder: Path, seed: int, env: str, options: dict[str, Any], steps: int = 100) -> None:
-    """Leave what a run leaves, of a policy of random weights."""
+def untrained_run(
+    folder: Path,
+    seed: int,
+    env: str,
+    options: dict[str, Any],
+    steps: int = 100,
+    command: Sequence[str] = ("-m", "agents.train"),
+) -> None:
+    """Leave what a run of 100 steps leaves, after some of them, of a policy of random weights."""
     policy = Policy.untrained(history=2, seed=seed)
     says = {"env": env, "env_kwargs": options, "seed": seed, "validation_iqm": 0.1, "steps": 100, "command": "python"}
+    record = {"command": shlex.join(["python", *command]), "steps": 100, "wall_seconds": 60.0}
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / f"{steps}.zip").touch()
     replace(policy, header={**policy.header, **says}).save(folder / "policy.safetensors")
-    (folder / "run.json").write_text(json.dumps({"wall_seconds": 60.0}))
+    (folder / "run.json").write_text(json.dumps(record))
 
 
 def test_trainings_are_skipped_or_resumed(tmp_path: Path) -> None:
@@ -138,18 +148,52 @@ def test_trainings_are_skipped_or_resumed(tmp_path: Path) -> None:
     training = Training(tmp_path / "run", ("--seed", "1"), 100)
     begun = ["-m", "agents.train", "--seed", "1", "--steps", "100", "--out", str(tmp_path / "run")]
     assert (training.done, training.command) == (False, begun)
-    untrained_run(tmp_path / "run", 0, "", {}, steps=60)
+    untrained_run(tmp_path / "run", 0, "", {}, steps=60, command=begun)
     assert (training.done, training.command) == (False, [*begun, "--resume"])
     (tmp_path / "run" / "checkpoints" / "120.zip").touch()
     assert training.done
-    assert not replace(training, steps=200).done
+
+
+@pytest.mark.parametrize("changed", [{"steps": 200}, {"arguments": ("--seed", "2")}, {"module": "agents.schedules"}])
+def test_the_run_of_another_command_is_neither_taken_nor_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any]
+) -> None:
+    from benchmarks.trainings import Training, run_all
+
+    training = Training(tmp_path / "run", ("--seed", "1"), 100)
+    untrained_run(training.out, 1, "", {}, command=training.first)
+    before = {path: path.read_bytes() for path in training.out.rglob("*") if path.is_file()}
+    assert training.done
+    other = replace(training, **changed)
+    assert not other.done
+    with pytest.raises(ValueError, match="1 of 1 trainings failed"):
+        run_all([other], 1)
+    assert "holds the run of another command: python -m agents.train --seed 1" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in training.out.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_without_checkpoints_that_was_cut_begins_again(tmp_path: Path) -> None:
+    from agents.runs import finished, read_scores
+    from benchmarks.trainings import SCHEDULES, Training, run_all
+
+    tasks = ("--tasks", "8", "--validation-tasks", "16", "--env-kwargs", "dimension:2", "horizon:5")
+    training = Training(tmp_path / "run", ("--kind", "feedback", *tasks), 2, SCHEDULES)
+    run_all([training], 1)
+    assert training.done
+    record = json.loads((training.out / "run.json").read_text())
+    del record["wall_seconds"]  # as if it had been killed
+    (training.out / "run.json").write_text(json.dumps(record))
+    assert not finished(training.out)
+    run_all([training], 1)
+    assert training.done
+    assert [steps for steps, _ in read_scores(training.out)] == [0, 2]
 
 
 def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.trainings import Training, run_all
 
-    untrained_run(tmp_path / "there", 0, "", {})
     trainings = [Training(tmp_path / name, ("--seed", "-1"), 100) for name in ("odd", "there")]
+    untrained_run(tmp_path / "there", 0, "", {}, command=trainings[1].first)
     with pytest.raises(ValueError, match=r"1 of 2 trainings failed: .*odd"):
         run_all(trainings, 1)
     assert f"done before: {tmp_path / 'there'}" in capsys.readouterr().out
@@ -269,7 +313,7 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     discount = next(other for other in others if other.name == "discount")
     for seed, variation in enumerate((base, discount)):
         (training,) = variation.trainings(name, options)
-        untrained_run(training.out, seed, REGRESSION, {})
+        untrained_run(training.out, seed, REGRESSION, {}, command=training.first)
     lines = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     names = [line.split(" | ")[:2] for line in lines[2:]]
     assert names == [["| base", "as it is"], ["| discount", "0.99"], *(["| masked", mask] for mask in learning.MASKS)]
@@ -279,6 +323,10 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     )
     kept = [line for line in learning.page(options).splitlines() if line.startswith("|")]
     assert set(kept) - set(lines) == {"| network | two layers of 32 | 0.3 | -0.1 |"}
+    out.write_text(learning.page(options))
+    options.tasks = 24
+    with pytest.raises(ValueError, match=r"\('100', '1', '16'\) \(steps, seeds, tasks\), not of \('100', '1', '24'\)"):
+        learning.page(options)
 
 
 def test_some_settings_of_a_page_are_renewed() -> None:
@@ -335,7 +383,7 @@ def test_strategies_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     setting = strategies.Setting("tiny", "MetaLearn/LinearRegression-v0", ("dimension:[4,8]", "noise:0"), horizon=12)
     for kind, chosen in ((strategies.CONSTANT, (0.0,)), (strategies.RANDOM, (0.0, 0.25))):
         (training,) = setting.trainings(kind, options)
-        untrained_run(training.out, 0, setting.env, {})
+        untrained_run(training.out, 0, setting.env, {}, command=training.first)
         names = list(feature_names(2))
         header = {"action": "relative", "strategy": kind, "history": 2, "feature_names": names}
         layer = (np.zeros((len(chosen), len(names)), np.float32), np.array(chosen, np.float32))
@@ -361,7 +409,7 @@ def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
     told = {"env": REGRESSION, "algo": "ppo", "trials": 2, "trial_steps": 50, "steps": 100, "seeds": [0], "tasks": 16}
     options = Namespace(runs=tmp_path, **told)
     for seed, (one,) in enumerate(tuning.trainings(options).values()):
-        untrained_run(one.out, seed, REGRESSION, {})
+        untrained_run(one.out, seed, REGRESSION, {}, command=one.first)
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "trials.md").write_text("| trial |\n| --- |\n| 1 |\n")
     best = {"n_timesteps": 50, "n_envs": 256, "learning_rate": "lin_0.002", "policy_kwargs": {"net_arch": [32, 32]}}

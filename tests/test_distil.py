@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -15,8 +16,8 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import distil
+from agents.runs import POLICY, RUN, read_scores
 from agents.teachers import Teacher
-from agents.training import POLICY, RUN, read_scores
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.observations import NUM_STATIC, feature_names
@@ -160,6 +161,17 @@ def test_a_student_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         distil.main(distil.Args(teachers, tmp_path / "run", env_kwargs=options))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"validation_tasks": 3}, {"learning_rate": -1.0}, {"seed": -1}, {"env": "MetaLearn/Nonsense-v0"}]
+)
+def test_what_cannot_be_done_leaves_no_trace(
+    tmp_path: Path, teachers: tuple[str, str], options: dict[str, Any]
+) -> None:
+    with pytest.raises((ValueError, gym.error.Error), match=r"tasks is|learning_rate is|seed is|Nonsense"):
+        distil.main(distil.Args(teachers, tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
 
 

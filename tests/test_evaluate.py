@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_what_is_wrong_is_said(
 ) -> None:
     with pytest.raises(error, match=named):
         evaluate.main(evaluate.Args(runs=runs, **{"tasks": 16, **options}))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_training_that_is_not_there_is_not_drawn(
+    runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder := tmp_path / "copied").mkdir()
+    shutil.copy(runs[0] / "policy.safetensors", folder)
+    with pytest.raises(ValueError, match=r"of runs of agents\.train, which .*copied is not"):
+        evaluate.main(evaluate.Args(runs=(folder,), tasks=16, plot=tmp_path / "training.png"))
     assert capsys.readouterr().out == ""
 
 

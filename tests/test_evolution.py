@@ -17,8 +17,8 @@ import torch
 from agents import schedules
 from agents.evolution import evolved
 from agents.feedback import FeedbackMap
+from agents.runs import POLICY, read_scores
 from agents.studies import Args
-from agents.training import POLICY, read_scores
 from agents.worth import of_gaps
 from metalearn_env.engine import Engine
 from metalearn_env.families import make_family

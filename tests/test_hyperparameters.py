@@ -115,6 +115,16 @@ def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
         ("ppo", {"normalize": {"norm_reward": True}}, "norm_obs: false"),
         ("ppo", {"normalize": {"norm_obs": False, "norm_returns": True}}, "norm_reward"),
         ("ars", {"normalize": {"norm_obs": False}}, "whole returns"),
+        ("ars", {"raw_rewards": True}, "whole returns"),
+        ("ppo", {"clip_range": -1}, "clip_range is between"),
+        ("ppo", {"max_grad_norm": -1}, "max_grad_norm is between"),
+        ("ppo", {"target_kl": "abc"}, "target_kl is between"),
+        ("dqn", {"exploration_fraction": -1}, "exploration_fraction is between"),
+        ("sac", {"train_freq": [1, "episode"]}, "train_freq is of steps"),
+        ("ppo", {"n_envs": None}, "n_envs is a whole number"),
+        ("ppo", {"hidden": [[1]]}, "hidden is a list of names"),
+        ("ppo", {"policy_kwargs": {"net_arch": [-1]}}, "a width in net_arch is a whole number"),
+        ("ppo", {"policy_kwargs": {"net_arch": {"pi": [8], "vf": "8"}}}, "net_arch is a list of widths"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(name: str, given: dict[str, Any], words: str) -> None:

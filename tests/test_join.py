@@ -17,7 +17,7 @@ from test_policy import untrained
 
 from agents import cells, join
 from agents.feedback import FeedbackMap
-from agents.training import POLICY
+from agents.runs import POLICY
 from metalearn_env.policy import Policy, load
 
 
@@ -50,6 +50,12 @@ def test_what_cannot_be_joined_is_refused() -> None:
             join.joined(*both, "descriptor_3")
 
 
+@pytest.mark.parametrize("on", ["nonsense", "progress", "log10_step"])
+def test_only_a_feature_of_the_task_tells_apart(on: str) -> None:
+    with pytest.raises(ValueError, match=f"on is one of kind_supervised, .*, not '{on}'"):
+        join.joined(made(1, 8), made(2, 8), on)
+
+
 def test_the_command_writes_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,3 +68,5 @@ def test_the_command_writes_a_run(
     assert header["seed"] == 2
     assert header["tables"] == {"score": 0.5, "risen": 0.02, "worse": 0.01}
     assert f"{header['validation_iqm']}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="holds a run already"):
+        join.main(join.Args(*files, tmp_path / "both", validation_tasks=16))

@@ -114,6 +114,8 @@ def test_agents_that_differ_and_runs_that_are_none_are_refused(tmp_path: Path) -
         report.main(report.Args(runs=(), out=tmp_path / "new"))
     with pytest.raises(FileNotFoundError):
         report.main(report.Args(runs=(tmp_path,), out=tmp_path / "new"))
+    with pytest.raises(ValueError, match="--ood"):
+        report.main(report.Args(runs=(tmp_path,), out=tmp_path / "new", split="ood"))
     assert not (tmp_path / "new").exists()
 
 

@@ -26,7 +26,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("stable_baselines3")
 
 from agents import rllib
-from agents.training import POLICY, read_returns, read_scores, write_run
+from agents.runs import POLICY, read_returns, read_scores, write_run
 from metalearn_env.commandline import key_value
 from metalearn_env.policy import Policy, load
 

@@ -22,10 +22,10 @@ import metalearn_env
 from agents import schedules
 from agents.feedback import FeedbackMap
 from agents.inner_loops import final_log_gap
+from agents.runs import POLICY, read_scores
 from agents.slopes import Recorded, recorded, shortened, slopes
 from agents.step_maps import PROGRESS, STATIC, StepMap
 from agents.studies import Args, Study, largest_eigenvalue
-from agents.training import POLICY, read_scores
 from agents.worth import OfScores, of_gaps
 from metalearn_env.actions import ActionMap
 from metalearn_env.driving import driven

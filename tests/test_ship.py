@@ -15,7 +15,7 @@ pytest.importorskip("agents")
 
 from agents import ship
 from agents.cards import CARDS, card
-from agents.training import POLICY, RUN
+from agents.runs import POLICY, RUN
 from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.contenders import contender
@@ -143,6 +143,20 @@ def test_runs_of_other_tasks_are_not_compared(args: ship.Args, tmp_path: Path) -
     with pytest.raises(FileNotFoundError, match="no-run"):
         ship.main(replace(args, runs=(*args.runs, tmp_path / "no-run")))
     assert not args.policies.exists()
+
+
+@pytest.mark.parametrize("differs", [{"objective": "score"}, {"tables": 8}, {"validation_kwargs": ["horizon:9"]}])
+def test_runs_validated_in_another_way_are_not_compared(
+    args: ship.Args, tmp_path: Path, differs: dict[str, Any]
+) -> None:
+    other = run(tmp_path / "other", 9, 0.9)
+    record = json.loads((other / RUN).read_text())
+    (other / RUN).write_text(json.dumps({**record, **differs}))
+    with pytest.raises(ValueError, match="other tasks"):
+        ship.chosen((*args.runs, other))
+    del record["validation_kwargs"]  # which agents.schedules has not
+    (other / RUN).write_text(json.dumps({**record, "objective": "gap", "tables": 0}))
+    assert ship.chosen((*args.runs, other))[0] == other
 
 
 def test_runs_with_other_options_of_agents_are_compared(args: ship.Args, tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import train, training
-from agents.checkpoints import CHECKPOINTS, checkpoints
-from agents.training import POLICY, RUN, Observed, read_returns, read_scores
+from agents.checkpoints import checkpoints
+from agents.runs import CHECKPOINTS, POLICY, RUN, read_returns, read_scores
+from agents.training import Observed
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -197,6 +198,37 @@ def test_a_run_is_not_overwritten(finished: Any) -> None:
     with pytest.raises(ValueError, match="holds a run already"):
         train.main(finished)
     assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*")} == before
+
+
+def test_a_run_of_another_kind_is_not_overwritten(finished: Any, tmp_path: Path) -> None:
+    """What distil, schedules, join or rllib have left there."""
+    for name in (POLICY, "validation.csv"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        shutil.copy(finished.out / name, folder)
+        with pytest.raises(ValueError, match="holds a run already"):
+            train.main(arguments(folder))
+        assert [path.name for path in folder.iterdir()] == [name]
+    (tmp_path / "ray" / CHECKPOINTS / "640").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train.main(arguments(tmp_path / "ray"))
+
+
+def test_what_is_no_checkpoint_is_left_alone(finished: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.out, tmp_path / "run")
+    (folder / CHECKPOINTS / "960 copy.zip").touch()
+    (folder / CHECKPOINTS / "notes").mkdir()
+    train.main(replace(finished, out=folder, steps=1280, resume=True))
+    assert (folder / CHECKPOINTS / "notes").is_dir()
+
+
+def test_a_score_that_was_cut_short_is_taken_again(finished: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.out, tmp_path / "run")
+    with (folder / "validation.csv").open("a") as file:
+        file.write("12")
+    assert read_scores(folder) == read_scores(finished.out)
+    train.main(replace(finished, out=folder, steps=1280, resume=True))
+    assert [steps for steps, _ in read_scores(folder)][-1] == 1280
 
 
 @pytest.mark.parametrize(

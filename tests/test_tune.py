@@ -25,9 +25,10 @@ import yaml
 
 from agents import train, tune
 from agents.algorithms import ALGORITHMS, algorithm
+from agents.runs import read_scores
 from agents.settings import settings
-from agents.training import read_scores
 from agents.zoo import FOLDER, read
+from metalearn_env.commandline import key_value
 
 ROOT = Path(__file__).parent.parent
 ENV = "MetaLearn/LinearRegression-v0"
@@ -69,7 +70,8 @@ def test_the_best_trains_as_it_did_in_the_study(studied: Any, tmp_path: Path) ->
     given = read(file, ENV)
     assert given["n_envs"] == 16  # what was not searched is in the file, too
     assert given["learning_rate"] == f"lin_{float(best['learning_rate']):.6g}"
-    train.main(train.Args(tmp_path / "run", env_kwargs=TINY, conf_file=file, validate_every=160, validation_tasks=16))
+    assert given["env_kwargs"] == dict(map(key_value, TINY))
+    train.main(train.Args(tmp_path / "run", conf_file=file, validate_every=160, validation_tasks=16))
     assert read_scores(tmp_path / "run") == read_scores(studied.out / "trials" / best["trial"])
 
 
@@ -95,11 +97,19 @@ def test_a_study_does_not_go_on_with_other_options(studied: Any) -> None:
         tune.main(replace(studied, algo="a2c", hyperparams=()))
 
 
-@pytest.mark.parametrize("options", [{"trials": 0}, {"algo": "genetic"}, {"hyperparams": ("tau:3",)}])
+@pytest.mark.parametrize(
+    "options", [{"trials": 0}, {"algo": "genetic"}, {"hyperparams": ("tau:3",)}, {"validation_tasks": 3}]
+)
 def test_a_study_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"trials|algo is one of|no hyperparameter 'tau'"):
+    with pytest.raises(ValueError, match=r"trials|algo is one of|no hyperparameter 'tau'|tasks is a"):
         tune.main(replace(arguments(tmp_path / "study"), **options))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"no database" * 100)
+    with pytest.raises(ValueError, match=r"study\.db is no study"):
+        tune.main(arguments(tmp_path))
 
 
 def test_a_trial_behind_the_others_is_ended_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

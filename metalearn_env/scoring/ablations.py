@@ -19,10 +19,8 @@ constant is reproduced by all of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import repeat
 from typing import Any
 
@@ -33,7 +31,6 @@ from metalearn_env.actions import RANGE
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.identity import described
 from metalearn_env.observations import columns
 from metalearn_env.policy import Policy
 from metalearn_env.rules import Rule
@@ -45,7 +42,7 @@ WITHOUT = "without-"
 
 def policy_run(policy: Policy, task_set: TaskSet) -> Run:
     """Return what a policy does."""
-    return task_set.run(f"policy {digest(policy)}", ("metalearn_env.policy",), lambda: policy.step_sizes)
+    return task_set.run(f"policy {policy.digest}", ("metalearn_env.policy",), lambda: policy.step_sizes)
 
 
 def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
@@ -56,7 +53,7 @@ def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
             return ABLATIONS[name](policy, task_set)
         return masked(policy, task_set, hidden(name, policy)).step_sizes
 
-    return task_set.run(f"{name} of policy {digest(policy)}", (__name__,), rule)
+    return task_set.run(f"{name} of policy {policy.digest}", (__name__,), rule)
 
 
 def check_ablation(name: str, policy: Policy) -> None:
@@ -72,11 +69,6 @@ def hidden(name: str, policy: Policy) -> list[int]:
         ValueError: it observes nothing of that name.
     """
     return columns(policy.header["history"], name.removeprefix(WITHOUT), policy.options["ritz"])
-
-
-def digest(policy: Policy) -> str:
-    """Return the SHA-256 of all that a policy is made of."""
-    return sha256(json.dumps(described(policy), sort_keys=True).encode()).hexdigest()
 
 
 def marginal(policy: Policy, task_set: TaskSet) -> Rule:
