@@ -39,7 +39,7 @@ from agents.schedules import LARGEST_GRADIENT
 from agents.slopes import recorded
 from agents.teachers import Floats, Teacher, checked, interface
 from agents.training import mean_score
-from metalearn_env.commandline import key_value, run
+from metalearn_env.commandline import key_values, run
 from metalearn_env.driving import Act, action_map
 from metalearn_env.engine import Engine
 from metalearn_env.observations import feature_names
@@ -212,7 +212,7 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher], student: Mapping
     first = teachers[0].policy.header
     return {
         "env": record["env"],
-        "env_kwargs": dict(key_value(text) for text in record["env_kwargs"]),
+        "env_kwargs": key_values(record["env_kwargs"]),
         **student,
         "history": first["history"],
         "feature_names": list(feature_names(first["history"], student["ritz"])),

@@ -16,7 +16,7 @@ import tyro
 from agents.colours import AGENT
 from agents.pictures import check_drawn, draw_episode, draw_training
 from agents.runs import POLICY
-from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
+from metalearn_env.commandline import INTERRUPTED, check_writable, key_values, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -119,7 +119,7 @@ def kinds_of_tasks(args: Args, policy: Policy) -> list[list[TaskSet]]:
 
     A kind is several sets of tasks if the environment has several families.
     """
-    options = dict(key_value(text) for text in args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
+    options = key_values(args.env_kwargs) or (policy.header["env_kwargs"] if not args.env else {})
     of_data = {name: value for name, value in options.items() if name not in SYNTHETIC}
     kinds = [options, *({**of_data, "dataset": name} for name in args.datasets)]
     env, cache = args.env or policy.header["env"], Cache() if args.cache else None

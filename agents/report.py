@@ -22,7 +22,7 @@ from agents import figures
 from agents.colours import AGENT
 from agents.evaluate import beside, check_alike
 from agents.runs import POLICY
-from metalearn_env.commandline import INTERRUPTED, key_value, run
+from metalearn_env.commandline import INTERRUPTED, key_values, run
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import LEAST_TASKS, Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -96,7 +96,7 @@ def main(args: Args) -> None:
     check_alike(trained)
     args.out.mkdir(parents=True, exist_ok=True)
     env = args.env or trained[0].header["env"]
-    options = dict(key_value(text) for text in args.env_kwargs) or ({} if args.env else trained[0].header["env_kwargs"])
+    options = key_values(args.env_kwargs) or ({} if args.env else trained[0].header["env_kwargs"])
     sets = task_sets(env, args.split, args.tasks, args.seed, options, Cache())
     agents = [policies(AGENT, files)]
     result = {"env": env, "env_kwargs": {}, **score(sets, beside(agents, sets), against=AGENT, show_progress=True)}

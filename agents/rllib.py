@@ -24,7 +24,7 @@ import tyro
 from agents.ray_training import Interrupt, Training, checkpoints
 from agents.runs import POLICY, check_new, read_run, write_run
 from agents.training import policy_header, stream_seed
-from metalearn_env.commandline import key_value, run
+from metalearn_env.commandline import key_values, run
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import task_sets
 
@@ -94,7 +94,7 @@ def main(args: Args) -> None:
     """
     from agents.ray_ppo import cluster, new_algorithm
 
-    options = dict(key_value(text) for text in args.env_kwargs)
+    options = key_values(args.env_kwargs)
     record = check_run(args)
     validation = task_sets(args.env, "validation", args.validation_tasks, 0, options)
     policy = header(record, options)

@@ -20,7 +20,7 @@ import tyro
 from agents.cards import CARDS, write_cards
 from agents.evaluate import beside
 from agents.runs import POLICY, read_run
-from metalearn_env.commandline import key_value, run
+from metalearn_env.commandline import key_values, run
 from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
@@ -79,7 +79,7 @@ def main(args: Args) -> None:
     if (args.take is None) != (not args.because):
         raise ValueError(f"take and because go together, not take={args.take!r} and because={args.because!r}")
     folder, found = chosen(args.runs, args.take)
-    elsewhere = (args.env, dict(map(key_value, args.env_kwargs))) if args.env else None
+    elsewhere = (args.env, key_values(args.env_kwargs)) if args.env else None
     policy = scored(args.name, folder, args.tasks, elsewhere, args.controllers)
     args.policies.mkdir(parents=True, exist_ok=True)
     told = {"chosen_from": found, **({"taken_because": args.because} if args.because else {})}

@@ -23,7 +23,7 @@ from agents.training import mean_score
 from agents.worth import Batch, of_gaps, scored_batches
 from metalearn_env import scoring
 from metalearn_env.actions import Strategy
-from metalearn_env.commandline import key_value
+from metalearn_env.commandline import key_values
 from metalearn_env.decisions import check_averaged
 from metalearn_env.driving import resolution
 from metalearn_env.engine import Engine
@@ -154,7 +154,7 @@ class Study:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        return dict(key_value(text) for text in self.args.env_kwargs)
+        return key_values(self.args.env_kwargs)
 
     @property
     def action(self) -> str:

@@ -15,7 +15,7 @@ from agents.export import begun_from
 from agents.ship import task_options
 from agents.studies import starts
 from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
-from metalearn_env.commandline import key_value
+from metalearn_env.commandline import key_values
 from metalearn_env.driving import action_map, averaged, resolution
 from metalearn_env.engine import Engine
 from metalearn_env.observations import rounded
@@ -55,7 +55,7 @@ class Teacher:
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
         env, *options = told.split() if told else [trained_on["env"]]
-        asked = dict(key_value(text) for text in options) if told else trained_on["env_kwargs"]
+        asked = key_values(options) if told else trained_on["env_kwargs"]
         tasks = task_options(asked)
         if told and tasks != asked:
             raise ValueError(f"{name}: lessons have options of tasks, not {', '.join(sorted(set(asked) - set(tasks)))}")
@@ -102,7 +102,7 @@ def interface(env_kwargs: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: another option, or a value that cannot be honoured.
     """
-    asked = dict(key_value(text) for text in env_kwargs)
+    asked = key_values(env_kwargs)
     if unknown := ", ".join(sorted(set(asked) - set(OF_STUDENTS))):
         raise ValueError(f"a student has the options {', '.join(OF_STUDENTS)}, not {unknown}")
     found = {"strategy": "dynamic", **OF_STUDENTS, **asked}

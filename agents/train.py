@@ -38,7 +38,7 @@ from agents.training import (
 )
 from agents.views import blindfold
 from agents.zoo import FOLDER, override, read
-from metalearn_env.commandline import key_value, run
+from metalearn_env.commandline import key_values, run
 from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer
 
@@ -167,7 +167,7 @@ def new_record(args: Args) -> dict[str, Any]:
         **config(args),
         "steps": args.steps or chosen.n_timesteps,
         "settings": asdict(chosen),
-        "options": {**chosen.env_kwargs, **dict(map(key_value, args.env_kwargs))},
+        "options": {**chosen.env_kwargs, **key_values(args.env_kwargs)},
         "command": f"python -m agents.train {shlex.join(sys.argv[1:])}",
         "resumed_at": [],
         "wall_seconds": 0.0,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from agents.checkpoints import save_agent, saved_as
 from agents.export import export, versions
 from agents.runs import BEST, POLICY, SCORES, read_scores, write_run
-from metalearn_env.commandline import key_value
+from metalearn_env.commandline import key_values
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
@@ -247,7 +247,7 @@ def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session
 
 def validation_sets(record: Mapping[str, Any]) -> list[TaskSet]:
     """Return the validation tasks of a run of `agents.train`, of which there is that record, a set for each family."""
-    options = {**record["options"], **dict(map(key_value, record["validation_kwargs"]))}
+    options = {**record["options"], **key_values(record["validation_kwargs"])}
     return task_sets(record["env"], "validation", record["validation_tasks"], 0, options, Cache())
 
 

@@ -29,7 +29,7 @@ from agents.runs import read_scores
 from agents.settings import known_names
 from agents.training import stream_seed, validation_sets
 from agents.zoo import FOLDER, override, read, written
-from metalearn_env.commandline import key_value, run
+from metalearn_env.commandline import key_values, run
 from metalearn_env.files import write_whole
 from metalearn_env.ranges import as_integer
 
@@ -239,7 +239,7 @@ def write_table(args: Args, study: optuna.Study) -> None:
     write_whole(args.out / "trials.md", "".join(f"| {line} |\n" for line in lines).encode())
     if any(trial.state.name == "COMPLETE" for trial in order):
         best = {**given(args), **study.best_trial.user_attrs["hyperparameters"], "n_timesteps": args.steps}
-        if options := {**(best.get("env_kwargs") or {}), **dict(map(key_value, args.env_kwargs))}:
+        if options := {**(best.get("env_kwargs") or {}), **key_values(args.env_kwargs)}:
             best["env_kwargs"] = options
         text = yaml.safe_dump({args.env: written(best)}, sort_keys=False)
         write_whole(args.out / f"{args.algo}.yml", text.encode())

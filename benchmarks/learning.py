@@ -18,7 +18,7 @@ from agents.runs import POLICY
 from benchmarks.agent_tables import Mean, Values, mean
 from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
 from benchmarks.trainings import run_all
-from metalearn_env.commandline import check_writable, key_value, run
+from metalearn_env.commandline import check_writable, key_values, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import ablation, policies
@@ -96,7 +96,7 @@ def values(who: Contender, sets: Sequence[TaskSet]) -> Values:
 def column(name: str, options: argparse.Namespace) -> dict[tuple[str, str], str]:
     """Return two cells for everything that was changed and is trained: the score, and what it is above the base."""
     env, env_kwargs = ENVS[name]
-    sets = task_sets(env, SPLIT, options.tasks, SEED, dict(map(key_value, env_kwargs)), Cache())
+    sets = task_sets(env, SPLIT, options.tasks, SEED, key_values(env_kwargs), Cache())
     files = {
         (variation.name, variation.value): [one.out / POLICY for one in variation.trainings(name, options) if one.done]
         for variation in VARIATIONS

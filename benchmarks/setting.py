@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.runs import POLICY, finished
 from benchmarks.trainings import DISTIL, SCHEDULES, TRAIN, Training, arguments, followed
-from metalearn_env.commandline import key_value
+from metalearn_env.commandline import key_values
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 
@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def options(self) -> dict[str, Any]:
-        return dict(map(key_value, self.env_kwargs))
+        return key_values(self.env_kwargs)
 
     @cached_property
     def title(self) -> str:

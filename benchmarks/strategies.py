@@ -21,7 +21,7 @@ from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import Q_LEARNING, REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS, ActionMap
-from metalearn_env.commandline import check_writable, key_value, run
+from metalearn_env.commandline import check_writable, key_values, run
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.observations import Observer
@@ -66,7 +66,7 @@ class Setting:
         return self._tasks("validation")
 
     def _tasks(self, split: str) -> TaskSet:
-        return TaskSet(self.env, split, 256, 0, dict(map(key_value, self._options)), Cache())
+        return TaskSet(self.env, split, 256, 0, key_values(self._options), Cache())
 
     @property
     def _options(self) -> tuple[str, ...]:

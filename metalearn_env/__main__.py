@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run
+from metalearn_env.commandline import INTERRUPTED, check_writable, key_values, run
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
+from metalearn_env.files import write_whole
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import FOLDER, Cache
 from metalearn_env.scoring.contenders import contenders, known_ablations, known_controllers
@@ -31,16 +32,16 @@ def _list(_: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     if options.json is not None:
         check_writable(options.json)
-    cache = None if options.no_cache else Cache()
-    sets = task_sets(options.env, options.split, options.tasks, options.seed, dict(options.env_kwargs), cache)
+    cache, env_kwargs = None if options.no_cache else Cache(), key_values(options.env_kwargs)
+    sets = task_sets(options.env, options.split, options.tasks, options.seed, env_kwargs, cache)
     names = list(dict.fromkeys([*(options.controllers or known_controllers(sets)), *options.against]))
     found = contenders(names)
     against = found[names.index(options.against[0])].name if options.against else None
     scores = score(sets, found, against=against, show_progress=True)
-    result = {"env": options.env, "env_kwargs": dict(options.env_kwargs), **scores}
+    result = {"env": options.env, "env_kwargs": env_kwargs, **scores}
     print(formatted(result))
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_whole(options.json, (json.dumps(result, indent=1) + "\n").encode())
 
 
 _NAMES = """default: every control, rule and limit for the family; FILE is a policy, or the name of a shipped one,
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--against", nargs=1, default=[], metavar="NAME|FILE", help="compare all with it, task by task"
     )
-    command.add_argument("--env-kwargs", nargs="+", type=key_value, default=[], metavar="KEY:VALUE", help=_KWARGS)
+    command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help=_KWARGS)
     command.add_argument("--split", default="test")
     command.add_argument("--tasks", type=int, default=256)
     command.add_argument("--seed", type=int, default=0)

@@ -50,7 +50,7 @@ SPREADS = (0.0, 0.5, 1.0, 2.0)  # decades between the shortest and the longest s
 RITZ = 4  # Ritz values to choose from, see `metalearn_env.krylov`
 RANGE = 1e6
 
-_STATE = ("center", "low", "high", "width")
+_STATE = ("center", "low", "high", "rest", "width")
 _MINUS_ONE = -ONE
 _RELATIVE_LOG = np.array(RELATIVE_DECADES * np.log(10.0))
 _ABSOLUTE_LOG = np.array(ABSOLUTE_DECADES * np.log(10.0))
@@ -132,7 +132,8 @@ class ActionMap:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a `state` of as many agents."""
-        self._center, self._low, self._high, self._width = (np.array(state[name], np.float64) for name in _STATE)
+        for name in _STATE:
+            setattr(self, f"_{name}", np.array(state[name], np.float64))
 
     def parse(self, actions: Any, n: int) -> NDArray[Any]:
         """Return actions as an array (n, size), clipped to their space.

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,16 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
+
+
+def key_values(texts: Iterable[str]) -> dict[str, Any]:
+    """Parse several ``key:value``, or raise ``ValueError`` if two have the same key."""
+    pairs = [key_value(text) for text in texts]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{', '.join(key for key in found if keys.count(key) > 1)} is given more than once")
+    return found
 
 
 def whole(text: str) -> int:
@@ -62,6 +72,9 @@ def run(command: Callable[[], Any], interrupted: str = "interrupted") -> int:
             command()
     except (ValueError, TypeError, ImportError, OSError, argparse.ArgumentTypeError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: there is not enough memory for what was asked: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)

@@ -138,10 +138,10 @@ def standardised(array: Array, split: str) -> Array:
         ValueError: the split is left with fewer than 2 rows, or every column is constant.
     """
     training = array[split_rows(len(array), "train")]
-    spread = training.std(axis=0)
-    if not spread.any():
+    varies = np.ptp(training, axis=0) > 0.0  # which the deviation of equal numbers, rounded, does not tell
+    if not varies.any():
         raise ValueError(f"a data set varies; each of {array.shape[1]} columns is constant")
-    return (rows_of(array, split) - training.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return (rows_of(array, split) - training.mean(axis=0)) / np.where(varies, training.std(axis=0), 1.0)
 
 
 def rows_of(array: NDArray[ScalarT], split: str) -> NDArray[ScalarT]:

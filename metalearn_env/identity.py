@@ -1,8 +1,8 @@
 """What a result depends on, as text: values, and the source files behind them. The same text, the same result.
 
 Source files are followed as far as they import one another within a package, so nobody keeps a list of them. What is
-installed beside the package is told by its version. A name (of a data set, of a Gymnasium environment) is taken to
-stand for the same thing as long as NumPy and Gymnasium stay the same.
+installed beside the package is told by its version: the name of a data set is taken to stand for the same thing as long
+as that stays the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ from typing import Any
 import numpy as np
 
 NAMES_CODE = "names code"
+TOLD_BY = "told by"
+BESIDE = ("numpy", "gymnasium", "scikit-learn", "torch")
 
 
 def described(value: Any) -> Any:
     """Return a value in plain JSON; arrays, and what can be one, by their digest.
 
     Code is not told by its name, since the same name may stand for other code elsewhere or later: neither a class, nor
-    what is in a field of a dataclass whose metadata have ``NAMES_CODE``.
+    what is in a field of a dataclass whose metadata have ``NAMES_CODE``. A field with ``TOLD_BY`` is told by what the
+    attribute of that name is.
 
     Raises:
         TypeError: it has objects in it that are none of numbers, text, arrays, dataclasses or collections.
@@ -42,7 +45,7 @@ def described(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if is_dataclass(value):
-        found = {of.name: getattr(value, of.name) for of in fields(value)}
+        found = {of.name: getattr(value, of.metadata.get(TOLD_BY, of.name)) for of in fields(value)}
         for of in fields(value):
             if NAMES_CODE in of.metadata and found[of.name] is not None:
                 raise TypeError(f"{of.name}={found[of.name]!r} has no description by content")
@@ -62,10 +65,17 @@ def sources(*modules: str) -> str:
     Raises:
         TypeError: a module has no source file.
     """
-    digest = sha256(f"numpy {np.__version__}, gymnasium {version('gymnasium')}".encode())
+    digest = sha256(", ".join(f"{name} {_version(name)}" for name in BESIDE).encode())
     for name in sorted(closure(modules)):
         digest.update(f"\n{name}\n".encode() + _source(name))
     return digest.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def closure(modules: tuple[str, ...]) -> set[str]:

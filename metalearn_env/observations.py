@@ -183,7 +183,7 @@ class Observer:
 
     def tell_horizon(self, horizon: NDArray[np.int64], rows: Rows) -> None:
         """Take in how long the episodes of ``rows`` are, (k,)."""
-        self._columns[rows, NUM_TASK + 1] = np.log10(horizon)
+        self._columns[rows, NUM_TASK + 1] = np.minimum(np.log10(horizon), DESCRIPTOR_BOUND)
 
     def update(self, engine: Learners, ritz: Array | None = None) -> None:
         """Take in what the engine has done since the decision before, and what Ritz values tell, if they are seen."""

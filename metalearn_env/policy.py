@@ -203,7 +203,7 @@ def load(name: str | Path) -> Policy:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dictionary)
-    except SafetensorError as error:
+    except (SafetensorError, TypeError) as error:  # such as of a type that NumPy has not
         raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
@@ -213,7 +213,7 @@ def load(name: str | Path) -> Policy:
         header = json.loads(metadata["policy"])
         layers = tuple((tensors.pop(f"{i}.weight"), tensors.pop(f"{i}.bias")) for i in range(len(tensors) // 2))
         _check(layers, header, list(tensors))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a policy: {type(error).__name__}: {error}") from error
     return Policy(layers, header)
 
@@ -223,6 +223,8 @@ def _check(layers: tuple[tuple[Floats, Floats], ...], header: Any, unused: list[
     if not isinstance(header, dict):
         raise TypeError(f"the header is a dictionary, not {type(header).__name__}")
     history, names = as_integer("history", header["history"], minimum=0), header["feature_names"]
+    if history > len(names):
+        raise ValueError(f"there are features of each of {history} decisions, not {len(names)} in all")
     actions, _ = action_map(header, 1), averaged(header)
     check_features(names, feature_names(history, actions.ritz))
     resolution(header)  # a bad one is refused here

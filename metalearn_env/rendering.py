@@ -33,16 +33,15 @@ class Renderer:
 
     Args:
         session: one that keeps a trace.
-        fps: of a window.
     """
 
-    def __init__(self, session: Session, fps: float = RENDER_FPS) -> None:
-        self._session, self._fps = session, fps
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be drawn again."""
-        return {"_session": self._session, "_fps": self._fps}
+        return {"_session": self._session}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = state
@@ -73,7 +72,7 @@ class Renderer:
         self._window.close()
 
     def _forget(self) -> None:
-        self._window = Window(self._fps)
+        self._window = Window(RENDER_FPS)
         self._boards: dict[int, Board] = {}
         self._comparisons: dict[int, Comparison] = {}
         self._drawn = np.zeros(self._session.n, np.int64)  # the episode of each row that the above are of

@@ -9,8 +9,8 @@ import numpy as np
 from metalearn_env.engine import DIVERGED_AT
 from metalearn_env.family import Array, Kind
 from metalearn_env.pictures import Picture
+from metalearn_env.rewards import SMALLEST_GAP
 
-LEAST_GAP = 1e-12  # over the first one; smaller ones are drawn as this, larger ones than DIVERGED_AT as that
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 60
 
@@ -35,7 +35,7 @@ class Scene(NamedTuple):
 
 def shown_gaps(ratio: Array) -> Array:
     """Return gaps over the first one as they are drawn: within bounds, one that is not a number at the upper end."""
-    bounded: Array = np.clip(np.where(np.isnan(ratio), DIVERGED_AT, ratio), LEAST_GAP, DIVERGED_AT)
+    bounded: Array = np.clip(np.where(np.isnan(ratio), DIVERGED_AT, ratio), SMALLEST_GAP, DIVERGED_AT)
     return bounded
 
 

@@ -82,10 +82,14 @@ class Updates:
         now = groups[0]["params"] if len(groups) == 1 else list(chain(*(group["params"] for group in groups)))
         if len(groups) != len(self.rates) or len(now) != len(known) or not all(map(is_, now, known)):
             raise RuntimeError("the parameter groups have changed: make a new LearnedStepSize for the optimizer")
-        rates = [float(group["lr"]) for group in groups]
+        self.check_ready()
+
+    def check_ready(self) -> None:
+        """Raise ``RuntimeError`` unless learning rates are those that were set, and there is a gradient."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         if rates != self.rates:
             raise RuntimeError(f"something else has changed the learning rates from {self.rates} to {rates}")
-        if all(p.grad is None for p in known):
+        if all(p.grad is None for p in self.parameters):
             raise RuntimeError("no parameter has a gradient: loss.backward() comes before optimizer.step()")
 
     @property

@@ -35,9 +35,9 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         family: see `StepSizeEnv`, as for all options that are not named here.
         num_envs: rows.
         max_episode_steps: truncate episodes after so many steps; None: never.
-        autoreset_mode: NEXT_STEP (the step after an end ignores the action and returns the first observation of the
-            next episode), SAME_STEP (the ending step does; the last observation is in ``infos["final_obs"]``), or
-            DISABLED (``reset(options={"reset_mask": mask})`` is up to the user).
+        autoreset_mode: NEXT_STEP (the step after an end ignores the action, any of the space, and returns the first
+            observation of the next episode), SAME_STEP (the ending step does; the last observation is in
+            ``infos["final_obs"]``), or DISABLED (``reset(options={"reset_mask": mask})`` is up to the user).
         render_mode: None, "rgb_array" or "ansi"; there is no window for many rows.
     """
 
@@ -153,7 +153,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError: a list or tuple whose values differ, or of another length than num_envs.
         """
         if isinstance(values, (list, tuple)):
-            if len(values) != self.num_envs or any(value != values[0] for value in values):
+            if len(values) != self.num_envs or not all(np.array_equal(value, values[0]) for value in values):
                 raise ValueError(f"{name} is one value, or the same one for each of {self.num_envs} rows, not {values}")
             values = values[0]
         setattr(self, name, values)

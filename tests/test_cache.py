@@ -11,13 +11,16 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from metalearn_env import families, identity
 from metalearn_env.__main__ import main
+from metalearn_env.families import make_family
 from metalearn_env.identity import closure, described, sources
 from metalearn_env.rules import RULES, Entry
 from metalearn_env.scoring import TaskSet, cache
@@ -223,6 +226,19 @@ def test_data_of_ones_own_are_told_apart(folder: Path) -> None:
     assert [files(targets), files(targets.copy()), files(targets + 1e-9)] == [1, 1, 2]
 
 
+def test_a_process_is_told_by_what_it_does_and_not_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(mdp: Any) -> Any:
+        return described(make_family("QLearning", mdp=mdp))
+
+    named = told("FrozenLake-v1")
+    moves, rewards = np.array([[[0.0, 1.0]], [[0.0, 1.0]]]), np.array([[1.0], [0.0]])
+    given = told((moves, rewards))
+    assert given == told((moves.copy(), rewards.copy())) != told((moves, 2.0 * rewards))
+    spec = gym.spec("FrozenLake-v1")
+    monkeypatch.setattr(spec, "kwargs", {**spec.kwargs, "map_name": "8x8"})
+    assert told("FrozenLake-v1") != named
+
+
 # What goes wrong
 
 
@@ -326,3 +342,13 @@ def test_where_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert default_folder() == tmp_path / ".cache" / "metalearn_env"
     monkeypatch.setenv(FOLDER, str(tmp_path / "elsewhere"))
     assert default_folder() == Cache().folder == tmp_path / "elsewhere"
+
+
+def test_without_a_home_results_are_kept_beside_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert default_folder() == Path(gettempdir()) / "metalearn_env"

@@ -122,6 +122,16 @@ def test_after_fit_the_model_is_left_alone() -> None:
     assert callback.step_sizes == chosen
 
 
+@pytest.mark.parametrize("horizon", [None, 50])
+def test_a_fit_that_begins_at_a_later_epoch_is_shorter(horizon: int | None) -> None:
+    callback = LearnedStepSize(policy_of(shift=-0.3), horizon)
+    model = linear(keras.optimizers.SGD())
+    fit(model, callback, initial_epoch=2)
+    left = (EPOCHS - 2) * STEPS // EPOCHS
+    assert len(callback.step_sizes) == left
+    assert callback._stepper.horizon == (horizon or left)
+
+
 def fixed(action: float) -> Policy:
     """Return a policy that takes the task's unit times 1000^action."""
     names = list(feature_names(1))
@@ -220,6 +230,11 @@ def test_a_run_that_was_broken_off_leaves_nothing_behind() -> None:
             raise KeyboardInterrupt
 
     model, first, second = linear(keras.optimizers.SGD()), *(LearnedStepSize(policy_of(shift=-0.3)) for _ in "ab")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, verbose=0, callbacks=[first, Breaks()])
+    model.fit(X, Y, verbose=0)  # without any
+    assert len(first.step_sizes) == 1
+    assert {"apply", "compute_loss", "make_train_function"}.isdisjoint({*vars(model.optimizer), *vars(model)})
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y, verbose=0, callbacks=[first, Breaks()])
     fit(model, second)

@@ -97,6 +97,26 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_type_that_numpy_has_not_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    parts = {"0.weight": {"dtype": "BF16", "shape": [1, 21], "data_offsets": [0, 42]}}
+    parts["0.bias"] = {"dtype": "BF16", "shape": [1], "data_offsets": [42, 44]}
+    metadata = {"format": FORMAT, "policy": json.dumps(header())}
+    told = json.dumps({"__metadata__": metadata, **parts}).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + bytes(44))
+    with pytest.raises(ValueError, match=r"odd\.safetensors is not .*bfloat16"):  # which some packages teach NumPy
+        load(path)
+
+
+def test_what_policies_do_is_told_by_their_digests() -> None:
+    one = Policy.untrained(history=1, seed=0)
+    bounds = [[0.0] * 21, [1.0] * 21]
+    changes: list[dict[str, Any]] = [{"interval": 3}, {"activation": "relu"}, {"output": "tanh"}, {"observed": bounds}]
+    others = [Policy(one.layers, {**one.header, **change}) for change in changes]
+    assert len({policy.digest for policy in (one, Policy.untrained(history=1, seed=1), *others)}) == 6
+    assert Policy(one.layers, {**one.header, "date": "today", "output": "clip"}).digest == one.digest
+
+
 def test_other_tensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     save_file({"weight": np.zeros((1, 3), np.float32)}, path, {"format": FORMAT, "policy": json.dumps(header())})
@@ -121,6 +141,8 @@ WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
         ({"policy": "{"}, WEIGHT, BIAS, "odd"),
         ({"policy": json.dumps({"history": 1})}, WEIGHT, BIAS, "feature_names"),
         ({"policy": json.dumps(header(history=-3))}, WEIGHT, BIAS, "history"),
+        ({"policy": json.dumps(header(history=10**12))}, WEIGHT, BIAS, "each of 1000000000000 decisions, not 21"),
+        ({"policy": "[" * 100_000}, WEIGHT, BIAS, "odd.*RecursionError"),
         ({"policy": json.dumps(header(action="sideways"))}, WEIGHT, BIAS, "action"),
         ({"policy": json.dumps(header(interval=0))}, WEIGHT, BIAS, "interval is a whole number >= 1, not 0"),
         ({"policy": json.dumps(header(interval=2, strategy="constant"))}, WEIGHT, BIAS, "interval is 1, not 2"),

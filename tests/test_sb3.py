@@ -155,6 +155,19 @@ def test_any_other_vector_environment_of_the_same_mode() -> None:
     assert lengths == [12] * 9
 
 
+def test_what_vector_wrappers_tell_of_an_end_is_kept() -> None:
+    env = gym.make_vec("MetaLearn/QLearning-v0", 2, horizon=3, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = SB3VecEnv(gym.wrappers.vector.RecordEpisodeStatistics(env))
+    env.reset()
+    returns = np.zeros(2)
+    for _ in range(3):
+        _, rewards, dones, infos = env.step(np.zeros((2, 1), np.float32))
+        returns += rewards
+    assert dones.all()
+    assert [info["episode"]["r"] for info in infos] == pytest.approx(returns, rel=1e-5)
+    assert all("final_gap" in info and "terminal_observation" in info for info in infos)
+
+
 # Wrappers and agents of Stable-Baselines3
 
 

@@ -186,6 +186,18 @@ def test_directions_are_told_to_a_policy_that_sees_ritz_values() -> None:
     assert stepper.state_dict() == before
 
 
+def test_what_is_held_after_a_ritz_step_is_saved() -> None:
+    policy = tame("discrete", "dynamic", 3, averaged=True, ritz=2)
+    one, other = (Stepper(policy, unit=0.1, horizon=12, directions=True) for _ in range(2))
+    for t in range(4):
+        one.observe(1.0 / (t + 1), 2.0, 0.5 if t else 0.0, direction=np.array([1.0, 1.0]))
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    for stepper in (one, other):
+        stepper.decide_again()
+    held = [stepper.observe(0.1, 2.0, 0.5, direction=np.array([1.0, 1.0])) for stepper in (one, other)]
+    assert held[0] == held[1] > 0.0
+
+
 def test_a_state_of_before_there_were_ritz_values_is_loaded() -> None:
     stepper = Stepper(tame("discrete", "dynamic"), unit=0.1, horizon=5)
     stepper.observe(1.0, 2.0)

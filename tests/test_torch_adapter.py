@@ -643,6 +643,29 @@ def test_a_loop_that_cannot_go_on_is_an_error_before_anything_moves(prepare: Any
     assert not loop.optimizer.state
 
 
+@pytest.mark.parametrize(("prepare", "words"), [(without_gradient, "no parameter"), (changed_rate, "something else")])
+def test_between_decisions_too(prepare: Any, words: str) -> None:
+    loop = Loop(tame("relative", "dynamic", 5)).run(2)
+    prepare(loop)
+    before = loop.theta()
+    with pytest.raises(RuntimeError, match=words):
+        loop.optimizer.step()
+    assert torch.equal(loop.theta(), before)
+
+
+def test_gradients_that_an_optimiser_is_to_scale_back_itself_are_refused() -> None:
+    loop = Loop(fixed(0.0))
+    loop.scheduler.step(loop.loss())
+    loop.optimizer.grad_scale = torch.tensor(65536.0)  # as torch.amp.GradScaler tells a fused optimiser
+    before = loop.theta()
+    with pytest.raises(RuntimeError, match=r"scaler\.unscale_\(optimizer\) comes before scheduler\.step\(loss\)"):
+        loop.optimizer.step()
+    assert torch.equal(loop.theta(), before)
+    loop.optimizer.grad_scale = None  # as after scaler.unscale_
+    loop.optimizer.step()
+    assert not torch.equal(loop.theta(), before)
+
+
 def test_closures_are_refused() -> None:
     loop = Loop(fixed(0.0))
     loop.scheduler.step(loop.loss())

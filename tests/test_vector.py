@@ -405,6 +405,9 @@ def test_call_and_attributes(env_id: str) -> None:
     for values in (["a", "b", "a"], ["a"]):
         with pytest.raises(ValueError, match="note"):
             env.set_attr("note", values)
+    env.set_attr("note", [np.ones(2)] * 3)
+    with pytest.raises(ValueError, match="note is one value"):
+        env.set_attr("note", [np.ones(2), np.ones(2), np.zeros(2)])
     with pytest.raises(AttributeError):
         env.get_attr("no_such_thing")
 

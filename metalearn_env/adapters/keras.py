@@ -97,7 +97,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         _check(optimizer, self.model.trainable_variables)
         if self.horizon is None and not steps:
             raise ValueError("horizon is needed where fit does not know how many steps an epoch has")
-        self._horizon = self.horizon or self.params["epochs"] * steps
+        self._horizon = self.horizon or 0  # not known before the first epoch, which may be a later one
         self.step_sizes, self.losses, self._loss = [], [], None
         self._stepper: Stepper | None = None
         self._earlier: Tensors | None = None  # the variables at the last decision
@@ -105,12 +105,22 @@ class LearnedStepSize(keras.callbacks.Callback):
         self._last, self._guard = 1.0, Guard(self._explodes_at)
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
         self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
+        self.model.make_train_function = self._let_go
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Take in how many steps there are to come, if nobody has said."""
+        self._horizon = self._horizon or (self.params["epochs"] - epoch) * self.params["steps"]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave model and optimiser to themselves."""
         if "apply" in vars(self.model.optimizer):
             self._carry(1.0)
-            del self.model.compute_loss, self.model.optimizer.apply
+            del self.model.compute_loss, self.model.make_train_function, self.model.optimizer.apply
+
+    def _let_go(self, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for ``model.make_train_function``, by which a fit begins: that of this callback is then over."""
+        self.on_train_end()
+        return self.model.make_train_function(*args, **kwargs)
 
     def _keeping_loss(self, *args: Any, **kwargs: Any) -> Any:
         self._loss = loss = self._compute_loss(*args, **kwargs)

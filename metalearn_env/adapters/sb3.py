@@ -77,7 +77,7 @@ class SB3VecEnv(VecEnv):
         for row, last in zip(ended.tolist(), _rows(_of_rows(final_info, ended), ended.size), strict=True):
             last["terminal_observation"] = final_obs[row]
             last["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-            rows[row] = last
+            rows[row] |= last
         return observations, rewards.astype(np.float32), done, rows
 
     def close(self) -> None:

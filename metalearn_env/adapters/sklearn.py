@@ -121,7 +121,7 @@ class LearnedRegressor(RegressorMixin, _Learned):
         policy, random = self._check()
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         inputs, targets = StandardScaler().fit(X), StandardScaler().fit(y[:, None])
-        scaled, wanted = inputs.transform(X), targets.transform(y[:, None])[:, 0]
+        scaled, wanted = _standardised(inputs, X), _standardised(targets, y[:, None])[:, 0]
         theta = self._descend(policy, LeastSquares(self._batches(random, len(y)), scaled, wanted))
         self.coef_ = theta * targets.scale_[0] / inputs.scale_
         self.intercept_ = float(targets.mean_[0] - inputs.mean_ @ self.coef_)
@@ -175,7 +175,7 @@ class LearnedClassifier(ClassifierMixin, _Learned):
             raise ValueError(f"y is of at least 2 classes, not of 1 class: {known.tolist()}")
         self.classes_, scaler = known, StandardScaler().fit(X)
         batches, penalty = self._batches(random, len(y)), float(self.penalty)
-        theta = self._descend(policy, SoftmaxRegression(batches, scaler.transform(X), labels, len(known), penalty))
+        theta = self._descend(policy, SoftmaxRegression(batches, _standardised(scaler, X), labels, len(known), penalty))
         vectors = theta.reshape(len(known), -1)
         self.coef_ = vectors[:, :-1] / scaler.scale_
         self.intercept_ = vectors[:, -1] - self.coef_ @ scaler.mean_
@@ -275,3 +275,10 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def score(self, X: Any, y: Any = None) -> float:
         """Return minus the sum of squared distances to the nearest centres."""
         return -float((self.transform(X).min(axis=1) ** 2).sum())
+
+
+def _standardised(scaler: StandardScaler, array: Array) -> Array:
+    """Return columns in units of their deviation; zeros, without what is left of rounding, where all are equal."""
+    scaled = np.asarray(scaler.transform(array))
+    scaled[:, np.ptp(array, axis=0) == 0.0] = 0.0
+    return scaled

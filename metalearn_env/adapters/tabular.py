@@ -104,9 +104,9 @@ class LearnedAlpha:
         if not math.isfinite(float(error) * float(error)):
             raise ValueError(f"a temporal-difference error, and its square, is finite, not {error!r}")
         actions = self._shape[1]
-        entry = state * actions + action
-        if not (0 <= action < actions and 0 <= entry < len(self._sums)):
-            raise ValueError(f"there is no entry ({state}, {action}) in a table of {len(self._sums)} entries")
+        whole = all(isinstance(place, (int, np.integer)) for place in (state, action))
+        if not (whole and 0 <= action < actions and 0 <= (entry := state * actions + action) < len(self._sums)):
+            raise ValueError(f"there is no entry ({state!r}, {action!r}) in a table of {len(self._sums)} entries")
         self._sums[entry] += error
         self._counts[entry] += 1.0
         self.t += 1

@@ -168,11 +168,14 @@ class LearnedStepSize:
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if kwargs.get("closure", args[1] if len(args) > 1 else None) is not None:
             raise RuntimeError("optimizer.step() takes no closure here: the loss is given to step(loss) before it")
+        if getattr(optimizer, "grad_scale", None) is not None:
+            raise RuntimeError("gradients are scaled: scaler.unscale_(optimizer) comes before scheduler.step(loss)")
         if self._loss is None:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
         if self.t == self.horizon:
             warnings.warn(f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=3)
         if self._stepper is not None and not (self._skips or self._stepper.looks):
+            self._updates.check_ready()
             self._stepper.hold()
             return
         self._updates.check()

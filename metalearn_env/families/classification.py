@@ -25,6 +25,7 @@ from metalearn_env.tails import Tails, check_tails
 EXAMPLES, FEATURES = 128, 16
 MOST_DECADES = 30.0
 MOST = 10.0**MOST_DECADES
+LEAST_PENALTY = 1e-12  # with less, the Hessian of separable classes is singular but for rounding
 
 
 @final
@@ -41,7 +42,7 @@ class Classification(TaskFamily[ClassificationTask]):
         separation: standard deviation of the scores of the linear teacher, from whose softmax labels are drawn.
         noise: share of the labels that are replaced by random ones.
         tails: of synthetic inputs: "normal", or "heavy", those of Student's t with 3 degrees of freedom.
-        penalty: of half the squared norm of all parameters; above 0, so that there is one optimum.
+        penalty: of half the squared norm of all parameters; at least 1e-12, so that there is one optimum.
         scale: the objective is multiplied by 10^U(-scale, scale); a pair (low, high) is of decades up or down.
         batch_size: examples that a step sees, drawn with replacement; None: all of them.
         dataset: "iris", "wine", "digits", "breast_cancer", or arrays (X, y), y (m,) of any labels: tasks are subsamples
@@ -83,9 +84,7 @@ class Classification(TaskFamily[ClassificationTask]):
     @cached_property
     def _source(self) -> Source:
         check_tails(self.tails)
-        penalty = as_range("penalty", self.penalty, minimum=0.0, maximum=MOST)
-        if not penalty[0]:
-            raise ValueError(f"penalty is above 0, not {self.penalty!r}")
+        penalty = as_range("penalty", self.penalty, minimum=LEAST_PENALTY, maximum=MOST)
         common: dict[str, Any] = {
             "penalty": penalty,
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),

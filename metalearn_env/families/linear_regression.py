@@ -25,6 +25,7 @@ from metalearn_env.tails import Tails, check_tails
 Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
 
 MOST_DECADES, MOST_NOISE = 100.0, 1e30
+MOST_EXAMPLES = 1e9  # per parameter
 
 
 @final
@@ -88,7 +89,9 @@ class LinearRegression(TaskFamily[RegressionTask]):
         conditioning = as_range("conditioning", self.conditioning, minimum=1.0)
         noise = zero_or_range("noise", self.noise, maximum=MOST_NOISE)
         common: dict[str, Any] = {
-            "examples_per_parameter": as_range("examples_per_parameter", self.examples_per_parameter, minimum=1.0),
+            "examples_per_parameter": as_range(
+                "examples_per_parameter", self.examples_per_parameter, minimum=1.0, maximum=MOST_EXAMPLES
+            ),
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }

@@ -9,7 +9,7 @@ Its natural step is 1; averaging takes 1 / t. Tables are flat, action by action,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
@@ -21,6 +21,7 @@ from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily
 from metalearn_env.garnets import Garnet
 from metalearn_env.given_process import GivenProcess
 from metalearn_env.gymnasium_processes import load_process
+from metalearn_env.identity import TOLD_BY
 from metalearn_env.markov import Processes, greedy_values
 from metalearn_env.moves import above, axes_of, further
 from metalearn_env.pictures import GridPolicy, ValueTable
@@ -107,7 +108,7 @@ class QLearning(TaskFamily[TabularTask]):
     tails: Tails = "normal"
     scale: Range = 3.0
     epsilon: Range = (0.05, 0.5)
-    mdp: str | tuple[Any, Any] | None = None
+    mdp: str | tuple[Any, Any] | None = field(default=None, metadata={TOLD_BY: "_branches"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,6 +141,14 @@ class QLearning(TaskFamily[TabularTask]):
             raise ValueError(f"branching is at most the number of states, {sizes['states'][0]}, not {self.branching!r}")
         rewarded, ending = self._fraction("rewarded", zero=False), zero_or_range("ending", self.ending, maximum=1.0)
         return Garnet(**sizes, rewarded=rewarded, ending=ending, **common)
+
+    @property
+    def _branches(self) -> tuple[NDArray[Any], ...] | None:
+        """What a process that is given does, whatever its name."""
+        if not isinstance(self._law, GivenProcess):
+            return None
+        process = self._law.process
+        return process.successors, process.probabilities, process.rewards, process.start
 
     def _fraction(self, name: str, *, zero: bool = True, one: bool = True) -> tuple[float, float]:
         low, high = as_range(name, getattr(self, name), minimum=0.0)

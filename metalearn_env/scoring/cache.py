@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,16 @@ class CacheWarning(UserWarning):
 
 
 def default_folder() -> Path:
-    """Return $METALEARN_ENV_CACHE, or metalearn_env in $XDG_CACHE_HOME, or in ~/.cache."""
+    """Return $METALEARN_ENV_CACHE, or metalearn_env in $XDG_CACHE_HOME, or in ~/.cache; without a home, in that of
+    temporary files.
+    """
     if named := os.environ.get(FOLDER):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metalearn_env"
+    try:
+        above = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # as in a container whose user is not known
+        above = Path(gettempdir())
+    return above / "metalearn_env"
 
 
 class Cache:

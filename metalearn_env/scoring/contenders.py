@@ -26,7 +26,7 @@ def known_controllers(task_sets: Sequence[TaskSet] = ()) -> list[str]:
 
 def known_ablations() -> list[str]:
     """Return how controllers are called that take something from a policy, see `metalearn_env.scoring.ablations`."""
-    return [f"{name}:FILE" for name in (*ABLATIONS, *(WITHOUT + group for group in (*groups(0), "FEATURE")))]
+    return [f"{name}:FILE" for name in (*ABLATIONS, *(WITHOUT + group for group in (*groups(0, 1), "FEATURE")))]
 
 
 def contender(name: str) -> Contender:
