@@ -18,9 +18,12 @@ INTRODUCTION = """# Agents
 
 `python -m benchmarks.agents table` wrote this page, on what `python -m benchmarks.agents train` had trained: agents of
 several training seeds, each kept where it was best on validation tasks, all of them scored on the same {tasks} test
-tasks of each kind. S is 0 for the best constant step of each task in hindsight and 1 for the limit of its family.
+tasks of each kind. What a setting is, and what its agents see and do that others do not (Ritz values, steps that are
+held), is told where its table is, below; `-plain` agents see no Ritz values, `-opening` and `-later` ones decide at
+every step at first and now and then afterwards. S is 0 for the best constant step of each task in hindsight and 1 for
+the limit of its family.
 Numbers are interquartile means over training seeds and tasks with 95 % bootstrap intervals that resample both;
-differences are task by task. Diverged: runs that end above the loss they began with.
+differences are task by task. Diverged: runs that end above the loss they began with; the bar is .1 %.
 
 The bars were set before there were agents. *Reached*: at least the bar, and clearly above the rival where one is named;
 of clustering, the loss above f*, as a part of f*, is clearly below that of the rival.

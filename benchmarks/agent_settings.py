@@ -233,8 +233,10 @@ DEFAULTS = (
     *("q-learning-default", "q-learning-wide", "mixture", "mixture-ritz"),
 )
 ALIKE = ("minibatch", "clustering", "q-learning")
-#: that agents of a mixture are to be as good on as those trained there, who see as much
+OF_BARS = ("gaussian", "log-uniform", "linear-uniform")
+#: that agents of a mixture are to be as good on as those trained there, who see as much or, the last three of
+#: `mixture`, more
 SPECIALISTS = {
-    "mixture-ritz": ("gaussian", "log-uniform", "linear-uniform", *ALIKE),
-    "mixture": ("gaussian-plain", "log-uniform-plain", "linear-uniform-plain", *ALIKE),
+    "mixture-ritz": (*OF_BARS, *ALIKE),
+    "mixture": (*(f"{name}-plain" for name in OF_BARS), *ALIKE, *OF_BARS),
 }

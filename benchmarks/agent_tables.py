@@ -14,6 +14,7 @@ from agents.colours import AGENT
 from agents.evaluate import beside
 from benchmarks.comparison import excess
 from benchmarks.setting import MIXTURE, Bar, Setting
+from metalearn_env.policy import load
 from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.scoring.contenders import ablation, contender, policies
 from metalearn_env.scoring.measures import final_gaps
@@ -165,9 +166,10 @@ def sceptic(trained: Trained) -> Iterator[str]:
     """Yield all that agents are compared with on the tasks of a setting, and on those of each family."""
     files = trained.setting.policy_files(trained.runs)
     controls = [policies(name, [file]) for name, file in trained.setting.controls(trained.runs).items()]
-    agents = [*controls, *(ablation(kind, f"{AGENT}, {kind}", files) for kind in ABLATIONS), trained.agent]
+    kinds = [*ABLATIONS, *(["without-ritz"] if load(files[0]).options["ritz"] else [])]
+    agents = [*controls, *(ablation(kind, f"{AGENT}, {kind}", files) for kind in kinds), trained.agent]
     result = score(trained.sets, beside(agents, trained.sets), against=AGENT, show_progress=True)
-    yield from (f"## {trained.setting.name}", "", f"{trained.setting.title}; {len(files)} training seeds.", "")
+    yield from (f"## {trained.setting.name}", "", described(trained.setting, len(files)), "")
     parts = result.get("parts", [])
     if parts and trained.setting.env == MIXTURE:
         yield from ("Mean over the sets of tasks:", "")
@@ -176,6 +178,12 @@ def sceptic(trained: Trained) -> Iterator[str]:
     if len(set(families)) > 1:
         for family, part in zip(families, parts, strict=True):
             yield from ("", f"### {family}", "", *rows(part))
+
+
+def described(setting: Setting, seeds: int) -> str:
+    """Return what the tasks of a setting are, and what its agents are given beside."""
+    given = f"; agents with {' '.join(map('`{}`'.format, setting.agent_kwargs))}" if setting.agent_kwargs else ""
+    return f"{setting.title}{given}; training seeds: {seeds}."
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalearn_env.commandline import INTERRUPTED, check_writable, key_values, run
+from metalearn_env.commandline import INTERRUPTED, check_writable, key_value, run, told_once
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.files import write_whole
 from metalearn_env.scoring import task_sets
@@ -32,7 +32,7 @@ def _list(_: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     if options.json is not None:
         check_writable(options.json)
-    cache, env_kwargs = None if options.no_cache else Cache(), key_values(options.env_kwargs)
+    cache, env_kwargs = None if options.no_cache else Cache(), told_once(options.env_kwargs)
     sets = task_sets(options.env, options.split, options.tasks, options.seed, env_kwargs, cache)
     names = list(dict.fromkeys([*(options.controllers or known_controllers(sets)), *options.against]))
     found = contenders(names)
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--against", nargs=1, default=[], metavar="NAME|FILE", help="compare all with it, task by task"
     )
-    command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help=_KWARGS)
+    command.add_argument("--env-kwargs", nargs="+", type=key_value, default=[], metavar="KEY:VALUE", help=_KWARGS)
     command.add_argument("--split", default="test")
     command.add_argument("--tasks", type=int, default=256)
     command.add_argument("--seed", type=int, default=0)

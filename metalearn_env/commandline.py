@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,12 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def key_values(texts: Iterable[str]) -> dict[str, Any]:
-    """Parse several ``key:value``, or raise ``ValueError`` if two have the same key."""
-    pairs = [key_value(text) for text in texts]
+    """Parse several ``key:value``, no two of the same key; see `told_once`."""
+    return told_once([key_value(text) for text in texts])
+
+
+def told_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs of key and value as a dictionary, or raise ``ValueError`` if two have the same key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

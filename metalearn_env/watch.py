@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env.boards import Board
-from metalearn_env.commandline import check_writable, key_values
+from metalearn_env.commandline import check_writable, key_value, told_once
 from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.policy import load
@@ -137,7 +137,7 @@ def add_command(commands: Any) -> None:
     command.add_argument("--env", required=True, help="a registered id, or module:id")
     command.add_argument("--controller", required=True, metavar="NAME|FILE", help=", ".join(WATCHED) + ", or a policy")
     command.add_argument("--out", required=True, type=Path, metavar="FILE.gif")
-    command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE")
+    command.add_argument("--env-kwargs", nargs="+", type=key_value, default=[], metavar="KEY:VALUE")
     command.add_argument("--split", default="test")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--fps", type=int, default=RENDER_FPS)
@@ -148,7 +148,7 @@ def _run(options: argparse.Namespace) -> None:
         options.env,
         options.controller,
         options.out,
-        env_kwargs=key_values(options.env_kwargs),
+        env_kwargs=told_once(options.env_kwargs),
         split=options.split,
         seed=options.seed,
         fps=options.fps,

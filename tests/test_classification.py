@@ -280,7 +280,7 @@ def test_heavy_tails_and_noise_are_what_they_say() -> None:
     ("options", "message"),
     [
         ({"classes": 1}, "classes is a whole number >= 2"),
-        ({"penalty": 0}, "penalty is above 0"),
+        ({"penalty": 0}, "penalty is a number >= 1e-12"),
         ({"noise": 1.5}, "noise is a share of at most 1"),
         ({"noise": (0, 0.5)}, "noise is 0 or a range above 0"),
         ({"conditioning": 0.5}, "conditioning is a number >= 1"),

@@ -476,6 +476,12 @@ def test_arguments_that_are_none(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["score"], ["watch", "--controller", "bb1", "--out", "never.gif"]])
+def test_an_option_that_is_given_twice_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--env", ENV, "--env-kwargs", "noise:1", "horizon:3", "noise:2"]) == 2
+    assert "noise is given more than once" in capsys.readouterr().err
+
+
 def test_the_best_constant_is_found_per_task() -> None:
     """On one-dimensional tasks it is the inverse eigenvalue."""
     one = TaskSet(ENV, tasks=16, env_kwargs={"dimension": 1, "horizon": 1})
