@@ -31,10 +31,10 @@ TEXT = f"""### As the bar was measured
 
 The bar was set beside figures for discounts drawn uniformly and for certainty equivalence itself as the limit. Here
 1 - gamma is log-uniform, and the limit is the best multiple of certainty equivalence, in hindsight. The same runs by
-both, on {TASKS:,} test tasks, of which a third or so has the discounts of a uniform law; tuned controls are tuned by
-the limit of the page, oracles are the best member for each task in hindsight. In brackets: tasks that count, and those
-that are dropped since their limit is not .1 in log gap below their best constant step. What could be known beforehand
-of such tasks: [beforehand.md](beforehand.md)."""
+both, on {TASKS:,} test tasks, of which those of the right columns have the discounts of a uniform law; tuned controls
+are tuned by the limit of the page, oracles are the best member for each task in hindsight. In brackets: tasks that
+count, and those that are dropped since their limit is not .1 in log gap below their best constant step. What could be
+known beforehand of such tasks: [beforehand.md](beforehand.md)."""
 
 
 def as_measured(trained: Trained, count: int = TASKS) -> Iterator[str]:

@@ -126,7 +126,7 @@ def verdict(bar: Bar, reached: Mean, difference: Mean | None, strong: Mean | Non
         least = above and reached.iqm >= bar.least
         more = above and bar.strong is not None and reached.iqm >= bar.strong
     words = "strong" if more else "yes" if least else "no"
-    return words if diverged < MOST_DIVERGED else f"{words}, but diverges"
+    return words if diverged < MOST_DIVERGED else f"{words}{', and' if words == 'no' else ', but'} diverges"
 
 
 def mixture_table(mixture: Trained, specialists: Sequence[Trained]) -> Iterator[str]:

@@ -49,29 +49,30 @@ beside the observation. Strategies: [strategies.md](results/strategies.md). What
 
 FINDINGS = """
 What the table says, of trainings as short as these. Logarithmic rewards, relative actions and the history pay, by far.
-So does progress, but only to agents that are trained without it, perhaps as their critics do not know how much is to
-come: masked, actors do not miss it. Curvature and cosine are used, but agents trained without one of them make do with
-the rest, and those of regression without the descriptors of the task; agents of the mixture use these. A privileged
-critic is level with a plain one, and so are normalised returns and discounts below 1, or (.9 on the mixture) a little
-better. Other widths of the network and a lambda of .8 are a little worse. Rewards of the mixture are better in the
-families' own units than divided by what a constant step earns. Histories of 1 and of 10 steps, and first steps that
-vary, by half a decade or by two, cost .02 each; horizons that vary cost nothing, at the horizon of the base, nor does
-what is seen of the past being rounded (`resolution`). A quarter of the budget costs .2 and, on the mixture, .5; four
-times the budget gain .1. 1,024 rows, which leave few updates to a run as short as these, cost .25, while 64 are level
-with 256. Fewer epochs in smaller batches, for fewer or as many updates and less arithmetic (`epochs`), cost regression
-.03 to .14, and the mixture nothing. There relu instead of tanh gains .06, which costs regression nothing that is clear;
-with two epochs in batches of 1,600, at twice the learning rate, it gains .03 for less than a third of the arithmetic.
-With four and eight times the steps (`--envs Mixture --only base network epochs "reward units" --steps 2000000`, or
-`4000000`) these two epochs are level with the base, .008 [-.017, .033] and .014 [-.007, .040], and so are, with four
-times, relu alone, .005 [-.016, .031], and rewards that are not divided, .001 [-.019, .024]; one of three runs of two
-layers of 128 then learns nothing.
+So does progress, on regression and the mixture only to agents that are trained without it, perhaps as their critics do
+not know how much is to come: masked, actors do not miss it there. Curvature and cosine are used, but agents trained
+without one of them make do with the rest, and those of regression without the descriptors of the task; agents of the
+mixture use these. A privileged critic is level with a plain one, and so are normalised returns and discounts below 1,
+or (.9 on the mixture) a little better. Of regression, other widths of the network and a lambda of .8 are a little
+worse. Rewards of the mixture are better in the families' own units than divided by what a constant step earns.
+Histories of 1 and of 10 steps, and first steps that vary, by half a decade or by two, cost .02 each; horizons that
+vary cost nothing, at the horizon of the base, nor does what is seen of the past being rounded (`resolution`). A
+quarter of the budget costs .2 and, on the mixture, .5; four times the budget gain .1. 1,024 rows, which leave few
+updates to a run as short as these, cost .25, while 64 are level with 256. Fewer epochs in smaller batches, for fewer
+or as many updates and less arithmetic (`epochs`), cost regression .03 to .14, and the mixture nothing. There relu
+instead of tanh gains .06, which costs regression nothing that is clear; with two epochs in batches of 1,600, at twice
+the learning rate, it gains .03 for less than a third of the arithmetic. With four and eight times the steps (`--envs
+Mixture --only base network epochs "reward units" --steps 2000000 --runs runs/longer --out longer.md`, or `4000000`,
+whose rows are not in the table) these two epochs are level with the base, .008 [-.017, .033] and .014 [-.007, .040],
+and so are, with four times, relu alone, .005 [-.016, .031], and rewards that are not divided, .001 [-.019, .024]; one
+of three runs of two layers of 128 then learns nothing.
 
 Minibatches are noisy (`minibatch`: batches of 1 to 8, 200 inner steps), and there an agent that decides at each step
 hardly learns. One that decides every 10 steps does, and better still if it sees the means over the steps in between
 (`averaged`). Those of docs/results/agents.md, of 16 times the budget, decide every 5, which is then level.
 
-Ritz values of the last twenty steps (`ritz`), where all rows are seen at every step, are worth more than all else
-together to agents that may choose their inverses, and next to nothing to those that only see them, perhaps as relative
+Ritz values of the last twenty steps (`ritz`), where all rows are seen at every step, are worth more than any other
+change to agents that may choose their inverses, and next to nothing to those that only see them, perhaps as relative
 actions are never as exact.
 
 What pays stays: logarithmic rewards, relative actions, a history of 5, two layers of 64, returns as they come, first
@@ -80,10 +81,10 @@ steps at the unit; on the mixture, relu and two epochs in batches of 1,600. What
 rewards, level in longer runs, stays on: it keeps a family whose returns are large, such as one of one's own, from
 outvoting the others.
 
-Three machines trained these, and each is compared with the base of its own: base, horizons, resolutions, returns,
-Ritz values, budgets, masks and decisions are of the third; histories, first steps and rows of the second, where the
-base of regression had .336; the others of the first, .340 and -.099. Three seeds are few: normalised returns, level
-here, had cost .07 on the first.
+Three machines trained these, and each is compared with the base of its own: base, horizons, resolutions, returns, Ritz
+values, budgets, masks and decisions are of the third; histories, first steps and rows of the second, where the base of
+regression had .336; the others of the first, .340 and -.099. Three seeds are few: normalised returns, level here, had
+cost .07 on the first.
 
 """
 

@@ -127,8 +127,8 @@ def page(rows: Iterable[int] = ROWS, rounds: int = 3, calls: int = 2000, **optio
     lines = [
         "# Speed of training and of policies",
         "",
-        f"`python -m benchmarks.policies` wrote this page: medians of {rounds} rounds, what is compared timed",
-        f"in turns, one thread, Python {platform.python_version()}, NumPy {np.__version__},",
+        f"`python -m benchmarks.policies --out FILE` wrote this page: medians of {rounds} rounds, what is compared",
+        f"timed in turns, one thread, Python {platform.python_version()}, NumPy {np.__version__},",
         f"gymnasium {gym.__version__}, stable-baselines3 {stable_baselines3.__version__}, torch {torch.__version__}.",
         "",
         "PPO with the hyperparameters of `agents/hyperparameters/ppo.yml` on the mixture, frames per second with the",

@@ -84,7 +84,7 @@ def page(all_measured: list[Measured]) -> str:
     lines = [
         "# Scores",
         "",
-        "`python -m benchmarks.scores` wrote this page: the complete table of every environment, with all rules,",
+        "`python -m benchmarks.scores` wrote this page: a complete table of all environments but NeuralNetwork: rules,",
         "controls and limits, as the command above it prints it; its JSON, with profiles, is in [`scores`](scores).",
         "S is 0 for the best constant step of each task in hindsight and 1 for the limit; IQM: its interquartile mean",
         "over tasks, with the 95 % interval of 2,000 bootstrap replicates; the other columns: README, *Results*. An",
