@@ -23,6 +23,7 @@ from metalearn_env.rewards import log_gap
 from metalearn_env.scoring import TaskSet, final_log_gap, score_row, task_sets
 from metalearn_env.scoring.ablations import actions, policy_run
 from metalearn_env.scoring.contenders import run_policy
+from metalearn_env.whole_data import LeastSquares, descend
 
 ACTIONS, STRATEGIES = ("relative", "absolute", "discrete"), ("dynamic", "constant", "random")
 REGRESSION = "MetaLearn/LinearRegression-v0"
@@ -340,6 +341,17 @@ def test_what_sees_the_past_rounded_does_the_same_in_other_units(name: str) -> N
     policy = load(name)
     assert change(policy) < 1e-6
     assert change(Policy(policy.layers, {**policy.header, "resolution": 0.0})) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["linear-regression", "mixture"])
+def test_inputs_may_be_rotated(name: str) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(60, 12)) * np.logspace(0, 1, 12)
+    targets = inputs @ rng.normal(size=12) + rng.normal(size=60)
+    rotation, _ = np.linalg.qr(rng.normal(size=(12, 12)))
+    one, other = (descend(name, LeastSquares(None, of, targets), 50) for of in (inputs, inputs @ rotation))
+    assert other.step_sizes == pytest.approx(one.step_sizes, rel=1e-6)
+    assert len({round(float(step), 9) for step in one.step_sizes}) > 20
 
 
 def test_another_interval_is_refused_like_another_history() -> None:
