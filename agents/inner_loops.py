@@ -21,7 +21,7 @@ from torch import Tensor
 
 from metalearn_env.clusters import ClusteringTask
 from metalearn_env.designs import RegressionTask
-from metalearn_env.engine import DIVERGED_AT, Engine
+from metalearn_env.engine import DIVERGED_AT, SMALLEST_GAP, Engine
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.linear_regression import LinearRegression
 from metalearn_env.families.q_learning import QLearning
@@ -29,7 +29,6 @@ from metalearn_env.families.tracking import Tracking, TrackingTask
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.kmeans import distances, ownership
 from metalearn_env.processes import TabularTask
-from metalearn_env.rewards import SMALLEST_GAP
 
 LEAK = 0.1  # part of the gradient that diverged learners keep
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from metalearn_env.family import TINY, Array, Evaluation, TaskFamily
 
 DIVERGED_AT = np.array(1e6)  # times the initial gap
+SMALLEST_GAP = np.array(1e-12)  # times the initial gap; smaller ones count as this
 
 CHUNK = 2**13  # parameters evaluated at once: the temporary arrays of a larger batch would leave the cache
 

@@ -17,12 +17,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from metalearn_env.engine import DIVERGED_AT, Learners
+from metalearn_env.engine import DIVERGED_AT, SMALLEST_GAP, Learners
 from metalearn_env.family import Array
 
 Reward = Literal["log", "linear"]
 
-SMALLEST_GAP = np.array(1e-12)  # times the initial gap; smaller ones count as this
 LINEAR_CAP = np.array(10.0)
 
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metalearn_env.engine import DIVERGED_AT
+from metalearn_env.engine import DIVERGED_AT, SMALLEST_GAP
 from metalearn_env.family import Array, Kind
 from metalearn_env.pictures import Picture
-from metalearn_env.rewards import SMALLEST_GAP
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 60

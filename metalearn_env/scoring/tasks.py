@@ -21,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import Engine
+from metalearn_env.engine import SMALLEST_GAP, Engine
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.identity import described, sources
 from metalearn_env.limits import limit_loss
@@ -29,7 +29,6 @@ from metalearn_env.mixture import Part
 from metalearn_env.observations import check_observation
 from metalearn_env.pool import draw_tasks
 from metalearn_env.ranges import as_integer, as_range
-from metalearn_env.rewards import SMALLEST_GAP
 from metalearn_env.rules import Rule
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring.cache import Arrays, Cache
