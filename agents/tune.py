@@ -35,6 +35,7 @@ from metalearn_env.ranges import as_integer
 
 try:
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError  # which Optuna brings along
 except ImportError as error:
     raise ImportError('tuning needs Optuna: pip install "metalearn-env[agents]"') from error
 
@@ -130,7 +131,7 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
     if file.exists():
         try:
             known = optuna.get_all_study_names(f"sqlite:///{file}")
-        except Exception as error:  # of one of the libraries below Optuna
+        except SQLAlchemyError as error:
             raise ValueError(f"{file} is no study: {error}") from error
         if known and known != [name]:
             raise ValueError(f"{args.out} holds a study of {', '.join(known)}, not of {name}")

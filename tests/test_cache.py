@@ -11,7 +11,6 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import gymnasium as gym
@@ -344,11 +343,12 @@ def test_where_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert default_folder() == Cache().folder == tmp_path / "elsewhere"
 
 
-def test_without_a_home_results_are_kept_beside_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_the_folder_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nobody)
-    assert default_folder() == Path(gettempdir()) / "metalearn_env"
+    with pytest.raises(ValueError, match=r"no home folder to keep results in: set \$METALEARN_ENV_CACHE"):
+        default_folder()

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -28,16 +27,17 @@ class CacheWarning(UserWarning):
 
 
 def default_folder() -> Path:
-    """Return $METALEARN_ENV_CACHE, or metalearn_env in $XDG_CACHE_HOME, or in ~/.cache; without a home, in that of
-    temporary files.
+    """Return $METALEARN_ENV_CACHE, or metalearn_env in $XDG_CACHE_HOME, or in ~/.cache.
+
+    Raises:
+        ValueError: there is none of these, as in a container whose user is not known.
     """
     if named := os.environ.get(FOLDER):
         return Path(named)
     try:
-        above = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # as in a container whose user is not known
-        above = Path(gettempdir())
-    return above / "metalearn_env"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metalearn_env"
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder to keep results in: set ${FOLDER} to a folder") from error
 
 
 class Cache:
