@@ -36,7 +36,7 @@ FLOORS = {
     **dict.fromkeys(["family", "panels"], 1),
     **dict.fromkeys(["ranges", "tails", "datasets", "least_squares", "kmeans", "markov", "engine", "risk"], 2),
     **dict.fromkeys(["softmax", "networks", "descents", "foresight"], 2),
-    **dict.fromkeys(["perceptrons", "updates", "guard"], 3),
+    **dict.fromkeys(["perceptrons", "updates"], 3),
     **dict.fromkeys(["scoring.statistics", "scoring.cache"], 2),
     **dict.fromkeys(
         [
@@ -63,7 +63,7 @@ FLOORS = {
     **dict.fromkeys(["mixture", "limits", "scoring.profiles", "knowledge", "driving", "model_descriptor"], 6),
     **dict.fromkeys(["session", "policy", *(f"rules.{name}" for name in TOLD)], 7),
     **dict.fromkeys(["scoring.tasks", "contract_of_options", "stepper"], 8),
-    **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing", "whole_data"], 9),
+    **dict.fromkeys(["scoring.rows", "scoring.sets", "scoring.ablations", "testing", "whole_data", "guard"], 9),
     **dict.fromkeys(["scoring", "scoring.controls", "scoring.measures"], 10),
     **dict.fromkeys(["rendering", "scoring.contenders"], 11),
     **dict.fromkeys(["envs", "scoring.table"], 12),

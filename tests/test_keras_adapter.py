@@ -129,7 +129,7 @@ def test_a_fit_that_begins_at_a_later_epoch_is_shorter(horizon: int | None) -> N
     fit(model, callback, initial_epoch=2)
     left = (EPOCHS - 2) * STEPS // EPOCHS
     assert len(callback.step_sizes) == left
-    assert callback._stepper.horizon == (horizon or left)
+    assert callback._steps.horizon == (horizon or left)
 
 
 def fixed(action: float) -> Policy:

@@ -28,12 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from metalearn_env.descents import natural_step
-from metalearn_env.families.neural_network import NeuralNetwork
-from metalearn_env.guard import Guard
+from metalearn_env.guard import GuardedStepper
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer
-from metalearn_env.stepper import Stepper
 
 try:
     import keras
@@ -82,11 +80,9 @@ class LearnedStepSize(keras.callbacks.Callback):
         super().__init__()
         self.policy = as_policy(policy)
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
-        self._batch_size, self._told = batch_size, dict(descriptor or {})
-        self._explodes_at, self._guard = explodes_at, Guard(explodes_at)
+        self._batch_size, self._told, self._explodes_at = batch_size, dict(descriptor or {}), explodes_at
         self._carried = 1.0  # the learning rate that the optimiser's momenta are of
-        known = describe_model([], parameters=1, optimizer="sgd", batch_size=batch_size, told=self._told)
-        Stepper(self.policy, unit=1.0, horizon=1, descriptor=known)  # whatever cannot be honoured is found out here
+        self._steps = self._new_steps([], 1, "sgd")  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
         self.losses: list[float] = []
 
@@ -97,19 +93,17 @@ class LearnedStepSize(keras.callbacks.Callback):
         _check(optimizer, self.model.trainable_variables)
         if self.horizon is None and not steps:
             raise ValueError("horizon is needed where fit does not know how many steps an epoch has")
-        self._horizon = self.horizon or 0  # not known before the first epoch, which may be a later one
         self.step_sizes, self.losses, self._loss = [], [], None
-        self._stepper: Stepper | None = None
+        self._steps = self._described_steps()
         self._earlier: Tensors | None = None  # the variables at the last decision
         self._before: torch.Tensor | None = None  # its direction, flat
-        self._last, self._guard = 1.0, Guard(self._explodes_at)
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
         self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
         self.model.make_train_function = self._let_go
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Take in how many steps there are to come, if nobody has said."""
-        self._horizon = self._horizon or (self.params["epochs"] - epoch) * self.params["steps"]
+        """Take in how many steps there are to come, if nobody has said; the first epoch may be a later one."""
+        self._steps.horizon = self._steps.horizon or (self.params["epochs"] - epoch) * self.params["steps"]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave model and optimiser to themselves."""
@@ -134,13 +128,14 @@ class LearnedStepSize(keras.callbacks.Callback):
         if self._loss is None:
             raise RuntimeError("the loss of a step is what model.compute_loss returns; it was not called")
         loss, self._loss = float(self._loss), None
-        if len(self.step_sizes) == self._horizon:
-            warnings.warn(f"the horizon of {self._horizon} updates has passed: the step size stays", RuntimeWarning, 2)
-        if self._stepper is not None and not self._stepper.looks and self._guard.accepts(loss, begins=False):
-            self._carry(self._last)
+        if len(self.step_sizes) == self._steps.horizon:
+            passed = f"the horizon of {self._steps.horizon} updates has passed: the step size stays"
+            warnings.warn(passed, RuntimeWarning, 2)
+        if not self._steps.looks and self._steps.accepts(loss):
+            self._carry(self._steps.last)
             self._apply(grads, variables)
             self.losses.append(loss)
-            return self.step_sizes.append(self._stepper.hold())
+            return self.step_sizes.append(self._steps.hold())
         values = [variable.value.data for variable in variables]
         here = [value.clone() for value in values]
         self.losses.append(loss)
@@ -153,18 +148,22 @@ class LearnedStepSize(keras.callbacks.Callback):
                 bad = "the square of the direction is not finite"
         if bad:
             return self._retreat(bad, values, here)
-        step = self._chosen(loss, squared, alignment, grads, variables, flat)
+
+        def natural() -> float:
+            return self._natural_step(loss, squared, grads, variables, flat)
+
+        step = self._steps.choose(len(self.step_sizes), loss, squared, alignment, natural)
         parts = flat.split([value.numel() for value in values])
         direction = [part.view_as(value) for part, value in zip(parts, values, strict=True)]
         torch._foreach_add_(values, direction, alpha=step)
         _set_rate(optimizer, step)
-        self._earlier, self._before, self._last = here, flat, step
+        self._earlier, self._before = here, flat
         self.step_sizes.append(step)
 
     def _fault(self, loss: float, grads: Sequence[Any], here: Tensors) -> str:
         """Return what is wrong with a step, if anything; at the first step raise it."""
         found = ""
-        if not self._guard.accepts(loss, begins=self._stepper is None):
+        if not self._steps.accepts(loss):
             found = f"the loss is {loss:g}"
         elif not math.isfinite(float(torch.stack(torch._foreach_norm([g for g in grads if g is not None])).sum())):
             found = "the gradient, or its square, is not finite"
@@ -192,27 +191,13 @@ class LearnedStepSize(keras.callbacks.Callback):
             torch._foreach_mul_(momenta, rate / self._carried)
         self._carried = rate
 
-    def _chosen(
-        self,
-        loss: float,
-        squared: float,
-        alignment: float,
-        grads: Sequence[Any],
-        variables: Sequence[Any],
-        flat: torch.Tensor,
+    def _natural_step(
+        self, loss: float, squared: float, grads: Sequence[Any], variables: Sequence[Any], flat: torch.Tensor
     ) -> float:
-        if self._stepper is None:
-            here = _flat([variable.value.data for variable in variables], variables)
-            slope, size = -float(_flat(grads, variables) @ flat), float(here.norm())
-            share = 1.0 - getattr(self.model.optimizer, "momentum", 0.0)
-            unit = min(float(natural_step(loss, slope, size, squared**0.5, share=share)), self._guard.most)
-            left = max(1, self._horizon - len(self.step_sizes))
-            known = self._descriptor()
-            self._stepper = Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=known)
-        elif len(self.step_sizes) >= self._horizon:
-            self._stepper.decide_again()
-            return self._last
-        return self._stepper.observe(loss, squared, alignment)
+        here = _flat([variable.value.data for variable in variables], variables)
+        slope, size = -float(_flat(grads, variables) @ flat), float(here.norm())
+        share = 1.0 - getattr(self.model.optimizer, "momentum", 0.0)
+        return float(natural_step(loss, slope, size, squared**0.5, share=share))
 
     def _retreat(self, why: str, values: Tensors, here: Tensors) -> None:
         """Go back to the last decision but this, from where a new run begins with smaller steps."""
@@ -220,30 +205,31 @@ class LearnedStepSize(keras.callbacks.Callback):
         for average in (variable.value.data for variable in self.model.optimizer.variables):
             if not math.isfinite(average.float().norm()):  # or its square
                 average.zero_()
-        if self._stepper is not None:
-            self._guard.shrink(self._last, self._stepper.unit)
-        self._last, self._before, self._earlier, self._stepper = self._guard.most, None, None, None
-        _set_rate(self.model.optimizer, self._guard.most)
+        self._steps.retreat()
+        self._before = self._earlier = None
+        _set_rate(self.model.optimizer, self._steps.most)
         self.step_sizes.append(math.nan)
         warnings.warn(
             f"update {len(self.losses)}: {why}; back to before the last step size was chosen, "
-            f"and on with steps of {self._guard.most:.3g}",
+            f"and on with steps of {self._steps.most:.3g}",
             RuntimeWarning,
             stacklevel=2,
         )
 
-    def _descriptor(self) -> list[float]:
-        """Return what `NeuralNetwork.descriptor` would tell of such variables."""
+    def _described_steps(self) -> GuardedStepper:
+        """Return the step sizes of a run, by a policy that is told what `NeuralNetwork.descriptor` would tell."""
         variables, optimizer = self.model.trainable_variables, self.model.optimizer
         kernels = [variable.shape for variable in variables if len(variable.shape) > 1]
+        matrices = [(math.prod(shape[:-1]), shape[-1]) for shape in kernels]
         plain = "momentum" if getattr(optimizer, "momentum", 0.0) else "sgd"
-        return describe_model(
-            [(math.prod(shape[:-1]), shape[-1]) for shape in kernels],
-            parameters=sum(math.prod(variable.shape) for variable in variables),
-            optimizer=plain if type(optimizer).__name__ == "SGD" else "adam",
-            batch_size=self._batch_size,
-            told=self._told,
+        parameters = sum(math.prod(variable.shape) for variable in variables)
+        return self._new_steps(matrices, parameters, plain if type(optimizer).__name__ == "SGD" else "adam")
+
+    def _new_steps(self, matrices: Sequence[tuple[int, int]], parameters: int, optimizer: str) -> GuardedStepper:
+        known = describe_model(
+            matrices, parameters=parameters, optimizer=optimizer, batch_size=self._batch_size, told=self._told
         )
+        return GuardedStepper(self.policy, horizon=self.horizon, descriptor=known, explodes_at=self._explodes_at)
 
 
 def _check(optimizer: Any, variables: Sequence[Any]) -> None:

@@ -45,6 +45,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,10 @@ try:
 except ImportError as error:
     raise ImportError('the adapter needs PyTorch: pip install torch (or "metalearn-env[agents]")') from error
 
-from metalearn_env.families.neural_network import NeuralNetwork
-from metalearn_env.guard import Guard
+from metalearn_env.guard import GuardedStepper
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer
-from metalearn_env.session import HORIZON
-from metalearn_env.stepper import Stepper
 from metalearn_env.updates import Updates
 
 _STATE = ("t", "horizon", "highest", "most", "last", "stepper", "updates")
@@ -96,16 +94,23 @@ class LearnedStepSize:
     ) -> None:
         self._updates = Updates(optimizer)
         self.optimizer, self.policy = optimizer, as_policy(policy)
-        self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
-        self._guard, self._descriptor = Guard(explodes_at), _described(optimizer, batch_size, descriptor or {})
+        self._steps = GuardedStepper(
+            self.policy,
+            horizon=None if horizon is None else as_integer("horizon", horizon, minimum=1),
+            descriptor=_described(optimizer, batch_size, descriptor or {}),
+            explodes_at=explodes_at,
+        )
+        self._steps.last = self._updates.rates[0]
         self.t = 0  # updates so far, those that were left out among them
-        self._begun(1.0)  # whatever cannot be honoured is found out here
-        self._stepper: Stepper | None = None  # of the run since the guard stepped in
-        self._last = self._updates.rates[0]  # the last step size
         self._loss: float | None = None  # of the update to come
         self._skips = False  # that update is to be left out
         self._measures = False  # it is to be measured, and made anew
         self._hooks = optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after)
+
+    @property
+    def horizon(self) -> int | None:
+        """Updates of the run; None: unknown."""
+        return self._steps.horizon
 
     def step(self, loss: Any) -> None:
         """Take in the loss of the minibatch whose gradient the optimiser is about to use.
@@ -118,7 +123,7 @@ class LearnedStepSize:
             raise ValueError(f"the first loss is above 0 and finite, since losses are compared by ratios, not {value}")
         self._undo_what_was_broken_off()
         self._loss, self._skips = value, False
-        if not self._guard.accepts(value, begins=self._stepper is None):
+        if not self._steps.accepts(value):
             self._retreat(f"the loss is {value:g}", stacklevel=3)
 
     def get_last_lr(self) -> list[float]:
@@ -133,9 +138,7 @@ class LearnedStepSize:
         """
         if self._loss is not None:
             raise RuntimeError("a state is taken after optimizer.step(), not between it and step(loss)")
-        values = (self.t, self.horizon, self._guard.highest, self._guard.most, self._last)
-        parts = (None if self._stepper is None else self._stepper.state_dict(), self._updates.state())
-        return dict(zip(_STATE, (*values, *parts), strict=True))
+        return {"t": self.t, **self._steps.state_dict(), "updates": self._updates.state()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go back to what `state_dict` told, with the same policy; the optimiser's own state is loaded beside it.
@@ -146,14 +149,9 @@ class LearnedStepSize:
         if missing := set(_STATE) - set(state_dict):
             raise ValueError(f"the state has {', '.join(sorted(missing))}; it has {sorted(state_dict)}")
         self._updates.check_state(state_dict["updates"])
-        stepper = None
-        if state_dict["stepper"] is not None:
-            stepper = self._begun(1.0)
-            stepper.load_state_dict(state_dict["stepper"])
+        self._steps.load_state_dict(state_dict)
         self._updates.restore(state_dict["updates"])
-        self._stepper, self._loss, self._skips, self._measures = stepper, None, False, False
-        self.t, self.horizon = state_dict["t"], state_dict["horizon"]
-        self._guard.highest, self._guard.most, self._last = (state_dict[name] for name in ("highest", "most", "last"))
+        self.t, self._loss, self._skips, self._measures = state_dict["t"], None, False, False
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied: the optimiser's hooks would stay those of this one."""
@@ -174,9 +172,9 @@ class LearnedStepSize:
             raise RuntimeError("scheduler.step(loss) comes between loss.backward() and optimizer.step(), each time")
         if self.t == self.horizon:
             warnings.warn(f"the horizon of {self.horizon} updates has passed: lr stays", RuntimeWarning, stacklevel=3)
-        if self._stepper is not None and not (self._skips or self._stepper.looks):
+        if not (self._skips or self._steps.looks):
             self._updates.check_ready()
-            self._stepper.hold()
+            self._steps.hold()
             return
         self._updates.check()
         with torch.no_grad():
@@ -217,43 +215,30 @@ class LearnedStepSize:
         if math.isfinite(squared) and math.isfinite(alignment):
             self._updates.make(self._chosen(loss, squared, alignment))
         else:
-            self._updates.undo(self._last)
+            self._updates.undo(self._steps.last)
             self._retreat("the update, or its square, is not finite", stacklevel=5)
 
     def _undo_what_was_broken_off(self) -> None:
         """Put the parameters back where an update was made to be measured, and then was not."""
         if self._measures:
             with torch.no_grad():
-                self._updates.undo(self._last)
+                self._updates.undo(self._steps.last)
         self._measures = False
 
     def _chosen(self, loss: float, squared: float, alignment: float) -> float:
-        if self._stepper is None:
-            self._stepper = self._begun(min(self._updates.natural_step(loss, squared), self._guard.most))
-        elif self.horizon is not None and self.t >= self.horizon:
-            self._stepper.decide_again()
-            return self._last
-        while self._stepper.t >= self._stepper.horizon:
-            self._stepper.horizon *= 2
-        self._last = self._stepper.observe(loss, squared, alignment)
-        return self._last
-
-    def _begun(self, unit: float) -> Stepper:
-        """Return a stepper for the updates that are left."""
-        left = HORIZON if self.horizon is None else max(1, self.horizon - self.t)
-        return Stepper(self.policy, unit=unit, horizon=left, kind=NeuralNetwork.kind, descriptor=self._descriptor)
+        natural = partial(self._updates.natural_step, loss, squared)
+        return self._steps.choose(self.t, loss, squared, alignment, natural)
 
     def _retreat(self, why: str, stacklevel: int) -> None:
         """Leave out this update, go back to the last decision, and begin anew from there with smaller steps."""
-        if self._stepper is not None:
-            self._guard.shrink(self._last, self._stepper.unit)
+        self._steps.retreat()
         with torch.no_grad():
             self._updates.back()
             self._updates.forget_bad_averages()
-        self._stepper, self._skips = None, True
+        self._skips = True
         warnings.warn(
             f"update {self.t}: {why}; back to before the last step size was chosen, "
-            f"and on with steps of {self._guard.most:.3g}",
+            f"and on with steps of {self._steps.most:.3g}",
             RuntimeWarning,
             stacklevel=stacklevel,
         )
