@@ -54,6 +54,28 @@ class NetworkDraw(NamedTuple):
     spreads: Array  # (n, 3) uniform
 
 
+class Sizes(NamedTuple):
+    """What n problems are drawn to be, (n,) each."""
+
+    width: Integers
+    depth: Integers
+    dimension: Integers
+    classes: Integers
+    activation: Integers  # an index of `ACTIVATIONS`
+
+
+class Learners(NamedTuple):
+    """n networks that are to learn."""
+
+    shape: Shape
+    first: Array  # (n, p) parameters to begin with
+    parameters: Array  # (n,) how many of them there are
+    hidden_layers: Integers  # (n,)
+    curved: Array  # (n, 2) whether units are relu, or gelu
+    there: NDArray[np.bool_]  # (n, p) which parameters there are; as what follows (n, 0) of a user's own module
+    scale: Array  # (n, p) of a teacher's weights, or the learner's, at a gain of 1
+
+
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkLaw:
@@ -96,58 +118,24 @@ class NetworkLaw:
         return NetworkDraw(uniform, inputs, flipped, weights, teacher, none, seed, batches, rng.random((n, 3)))
 
     def build(self, draw: NetworkDraw) -> NetworkTask:
-        n = len(draw.uniform)
-        width = log_uniform_integer(draw.uniform[:, 0], *self.width)
-        depth = log_uniform_integer(draw.uniform[:, 1], *self.depth)
-        dimension = log_uniform_integer(draw.uniform[:, 2], *self.dimension)
-        classes = log_uniform_integer(draw.uniform[:, 3], *self.classes)
-        known = np.array([ACTIVATIONS.index(name) for name in self.activations])
-        activation = known[(draw.uniform[:, 4] * len(known)).astype(np.int64)]
-        objective = 10.0 ** decades(draw.uniform[:, 5], *self.scale)
-        seen = np.arange(self.dimension[1]) < dimension[:, None]
-        inputs = self._spread(draw, seen) if self.data is None else np.zeros((n, 0, 0))
-        kinds = np.stack([activation == index for index in (1, 2)], axis=1).astype(np.float64)
-        if self.layers:
-            shape = Shape(
-                (np.arange(self.depth[1]) < depth[:, None]).astype(np.float64),
-                (np.arange(self.width[1]) < width[:, None]).astype(np.float64),
-                CURVES[activation],
-                np.where(np.arange(self.classes[1]) < classes[:, None], 0.0, ABSENT),
-            )
-            there, fans = present(self.layers, seen, shape)
-            scaled = there / np.sqrt(fans)
-            gain = np.array([GAIN[name] for name in ACTIVATIONS])[activation]
-            gain = gain * log_uniform(draw.spreads[:, 2], *self.gain)
-            first = draw.weights * scaled * gain[:, None] * ~self._of_biases
-            count, layers = there.sum(axis=1), depth
-        else:
-            assert isinstance(self.networks, Modules)
-            shape = Shape(*(np.zeros((n, 0)) for _ in Shape._fields))
-            first = np.stack([self.networks.initial(int(seed)) for seed in draw.seed])
-            count = np.full(n, self.networks.num_parameters)
-            layers = np.full(n, self.networks.matrices - 1)
-            kinds = np.zeros((n, 2))
-        if self.data is None:
-            taught = draw.teacher * np.where(self._of_biases, TEACHER_BIAS * there, TEACHER_GAIN * scaled)
-            targets = self._taught(taught, inputs, shape, classes, draw)
-        else:
-            assert self.targets is not None
-            targets = self.targets[draw.rows]
+        sizes = self._sizes(draw)
+        learner = self._perceptrons(draw, sizes) if self.layers else self._modules(draw)
+        inputs, targets = self._examples(draw, sizes, learner)
         descriptor = [
-            np.log10(dimension),
-            np.log10(count),
-            layers,
-            np.log10(classes),
-            np.full(n, 1.0 / self.batch_size if self.batch_size else 0.0),
-            *kinds.T,
+            np.log10(sizes.dimension),
+            np.log10(learner.parameters),
+            learner.hidden_layers,
+            np.log10(sizes.classes),
+            np.full(len(inputs), 1.0 / self.batch_size if self.batch_size else 0.0),
+            *learner.curved.T,
         ]
         return NetworkTask(
             inputs,
             draw.rows,
             targets,
-            *shape,
-            objective=objective,
-            first=first,
+            *learner.shape,
+            objective=10.0 ** decades(draw.uniform[:, 5], *self.scale),
+            first=learner.first,
             descriptor=np.stack(descriptor, axis=1).astype(np.float64),
             batches=draw.batches,
         )
@@ -159,6 +147,57 @@ class NetworkLaw:
         if self.data is None:
             return task.inputs[row, which], targets
         return self.data[task.rows[row, which]], targets
+
+    def _sizes(self, draw: NetworkDraw) -> Sizes:
+        known = np.array([ACTIVATIONS.index(name) for name in self.activations])
+        return Sizes(
+            width=log_uniform_integer(draw.uniform[:, 0], *self.width),
+            depth=log_uniform_integer(draw.uniform[:, 1], *self.depth),
+            dimension=log_uniform_integer(draw.uniform[:, 2], *self.dimension),
+            classes=log_uniform_integer(draw.uniform[:, 3], *self.classes),
+            activation=known[(draw.uniform[:, 4] * len(known)).astype(np.int64)],
+        )
+
+    def _perceptrons(self, draw: NetworkDraw, sizes: Sizes) -> Learners:
+        shape = Shape(
+            (np.arange(self.depth[1]) < sizes.depth[:, None]).astype(np.float64),
+            (np.arange(self.width[1]) < sizes.width[:, None]).astype(np.float64),
+            CURVES[sizes.activation],
+            np.where(np.arange(self.classes[1]) < sizes.classes[:, None], 0.0, ABSENT),
+        )
+        there, fans = present(self.layers, self._seen(sizes), shape)
+        scale = there / np.sqrt(fans)
+        gain = np.array([GAIN[name] for name in ACTIVATIONS])[sizes.activation]
+        gain = gain * log_uniform(draw.spreads[:, 2], *self.gain)
+        curved = np.stack([sizes.activation == index for index in (1, 2)], axis=1).astype(np.float64)
+        first = draw.weights * scale * gain[:, None] * ~self._of_biases
+        return Learners(shape, first, there.sum(axis=1), sizes.depth, curved, there, scale)
+
+    def _modules(self, draw: NetworkDraw) -> Learners:
+        assert isinstance(self.networks, Modules)
+        n, none = len(draw.seed), np.zeros((len(draw.seed), 0))
+        return Learners(
+            Shape(*(none for _ in Shape._fields)),
+            first=np.stack([self.networks.initial(int(seed)) for seed in draw.seed]),
+            parameters=np.full(n, self.networks.num_parameters),
+            hidden_layers=np.full(n, self.networks.matrices - 1),
+            curved=np.zeros((n, 2)),
+            there=none.astype(np.bool_),
+            scale=none,
+        )
+
+    def _examples(self, draw: NetworkDraw, sizes: Sizes, learner: Learners) -> tuple[Array, NDArray[Any]]:
+        """Return inputs, (n, e, d), or (n, 0, 0) where they are rows of a data set, and targets."""
+        if self.data is not None:
+            assert self.targets is not None
+            return np.zeros((len(draw.uniform), 0, 0)), self.targets[draw.rows]
+        inputs = self._spread(draw, self._seen(sizes))
+        size = np.where(self._of_biases, TEACHER_BIAS * learner.there, TEACHER_GAIN * learner.scale)
+        return inputs, self._taught(draw.teacher * size, inputs, learner.shape, sizes.classes, draw)
+
+    def _seen(self, sizes: Sizes) -> NDArray[np.bool_]:
+        """Return which coordinates of the inputs there are, (n, d)."""
+        return np.asarray(np.arange(self.dimension[1]) < sizes.dimension[:, None])
 
     def _spread(self, draw: NetworkDraw, seen: NDArray[np.bool_]) -> Array:
         """Return the inputs, (n, e, d), whose mean variance over the coordinates that are seen is 1, off their mean."""

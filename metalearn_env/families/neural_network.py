@@ -127,14 +127,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
 
     @cached_property
     def _law(self) -> NetworkLaw:
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.optimizer != "momentum":
-            self._refuse(f"the optimizer {self.optimizer!r}", "momentum")
-        if not is_number(self.momentum) or not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"momentum is in [0, 1), not {self.momentum!r}")
-        check_tails(self.tails)
+        self._check_choices()
         common: dict[str, Any] = {
             "activations": ACTIVATIONS if self.activation == "mixed" else (self.activation,),
             "width": as_range("width", self.width, minimum=1, integer=True),
@@ -147,34 +140,46 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),
             "batch_size": 0 if self.batch_size is None else as_integer("batch_size", self.batch_size, minimum=1),
         }
-        if self.module is not None:
-            return self._of_ones_own(common)
+        return self._of_perceptrons(common) if self.module is None else self._of_ones_own(common)
+
+    def _check_choices(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.optimizer != "momentum":
+            self._refuse(f"the optimizer {self.optimizer!r}", "momentum")
+        if not is_number(self.momentum) or not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum is in [0, 1), not {self.momentum!r}")
+        check_tails(self.tails)
+
+    def _of_perceptrons(self, common: dict[str, Any]) -> NetworkLaw:
         self._refuse("a perceptron", "criterion")
-        if self.dataset is None:
-            sizes: dict[str, Any] = {
-                "dimension": as_range(
-                    "dimension", (2, 8) if self.dimension is None else self.dimension, minimum=1, integer=True
-                ),
-                "classes": as_range(
-                    "classes", (2, 4) if self.classes is None else self.classes, minimum=2, integer=True
-                ),
-                **self._examples(None),
-            }
-        else:
-            self._refuse("a data set", *OF_TEACHERS)
-            inputs, targets = datasets.load_classes(self.dataset)
-            rows, labels = datasets.standardised(inputs, self.split), datasets.rows_of(targets, self.split)
-            sizes = {
-                "dimension": rows.shape[1:] * 2,
-                "classes": (int(targets.max()) + 1,) * 2,
-                "data": rows,
-                "targets": labels,
-                **self._examples(len(rows)),
-            }
+        sizes = self._of_teachers() if self.dataset is None else self._of_data(self.dataset)
         widest, deepest = common["width"][1], common["depth"][1]
         ends = [sizes["dimension"][1], *[widest] * deepest, sizes["classes"][1]]
         layers = tuple(pairwise(ends))
         return NetworkLaw(networks=Perceptrons(layers, self.precision, self.device), layers=layers, **sizes, **common)
+
+    def _of_teachers(self) -> dict[str, Any]:
+        dimension = (2, 8) if self.dimension is None else self.dimension
+        classes = (2, 4) if self.classes is None else self.classes
+        return {
+            "dimension": as_range("dimension", dimension, minimum=1, integer=True),
+            "classes": as_range("classes", classes, minimum=2, integer=True),
+            **self._examples(None),
+        }
+
+    def _of_data(self, dataset: str | tuple[Any, Any]) -> dict[str, Any]:
+        self._refuse("a data set", *OF_TEACHERS)
+        inputs, targets = datasets.load_classes(dataset)
+        rows = datasets.standardised(inputs, self.split)
+        return {
+            "dimension": rows.shape[1:] * 2,
+            "classes": (int(targets.max()) + 1,) * 2,
+            "data": rows,
+            "targets": datasets.rows_of(targets, self.split),
+            **self._examples(len(rows)),
+        }
 
     def _of_ones_own(self, common: dict[str, Any]) -> NetworkLaw:
         self._refuse("a module of one's own", *OF_PERCEPTRONS, *OF_TEACHERS)
