@@ -16,6 +16,7 @@ from metalearn_env.commandline import run
 from metalearn_env.files import write_whole
 from metalearn_env.observations import groups
 from metalearn_env.policy import SHIPPED, Policy, load
+from metalearn_env.scoring.statistics import Estimate
 
 CARDS = Path(__file__).parents[1] / "docs" / "policies"
 
@@ -150,7 +151,7 @@ def _scores(header: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return f"{row['iqm']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return str(Estimate(row["iqm"], row["low"], row["high"]))
 
 
 if __name__ == "__main__":

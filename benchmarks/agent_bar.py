@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.agent_tables import Mean, Trained
+from benchmarks.agent_tables import Trained
 from benchmarks.comparison import gaps, shapes
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
 from benchmarks.setting import Q_LEARNING
@@ -22,7 +22,7 @@ from metalearn_env.scoring import LEAST_SPAN, TaskSet
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import contender
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.scoring.statistics import Estimate, estimate
 
 NAME, TASKS = "q-learning", 600
 RULES = ("wainwright", "speedy-q", "bakf", "hypergradient", "tuned-constant", "tuned-decay")
@@ -71,9 +71,9 @@ def _rows(trained: Trained, tasks: TaskSet) -> Iterator[tuple[str, Array]]:
         yield name, final_gaps(contender(name).runs(tasks))
 
 
-def mean_by(tasks: TaskSet, reached: Array, rows: Array, one: Array) -> Mean:
+def mean_by(tasks: TaskSet, reached: Array, rows: Array, one: Array) -> Estimate:
     """Return S of last log gaps (runs, n) on those of some rows that count, if those of the limit are ``one``, (n,)."""
     zero = tasks.oracle[1]
     counted = rows & (zero - one >= LEAST_SPAN)
     scores = ((zero - reached) / (zero - one))[:, counted]
-    return Mean(float(interquartile_mean(scores.ravel())), *bootstrap_interval(scores))
+    return estimate(scores)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from metalearn_env.policy import load
 from metalearn_env.scoring import Contender, TaskSet
 from metalearn_env.scoring.contenders import ablation, contender, policies
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_interval
+from metalearn_env.scoring.statistics import Estimate, estimate, interquartile_mean, paired_difference
 from metalearn_env.scoring.table import score
 
 ABLATIONS = ("marginal", "shuffled", "mean-schedule", "without-task", "without-progress", "without-history")
@@ -26,17 +26,6 @@ MOST_DIVERGED = 0.001
 NEAR = 0.10  # of the specialist's score: what an agent of the mixture may lack
 
 Values = list[np.ndarray]  # (runs, tasks) on each set of tasks
-
-
-class Mean(NamedTuple):
-    """An interquartile mean and its 95 % interval."""
-
-    iqm: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.iqm:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +63,10 @@ class Trained:
     def is_of_scores(self) -> bool:
         return self.setting.bar is None or self.setting.bar.least is not None
 
-    def difference(self, name: str) -> Mean | None:
+    def difference(self, name: str) -> Estimate | None:
         """Return by how much agents are above a controller, task by task; None if there is none."""
         other = self.who(name)
-        return Mean(*paired_interval(self.values(self.agent), self.values(other))) if other else None
-
-
-def mean(values: Values) -> Mean:
-    """Return the mean over sets of the interquartile means."""
-    return Mean(float(np.mean([interquartile_mean(of_set.ravel()) for of_set in values])), *bootstrap_interval(*values))
+        return paired_difference(self.values(self.agent), self.values(other)) if other else None
 
 
 def bar_table(trained: Sequence[Trained]) -> Iterator[str]:
@@ -97,7 +81,7 @@ def bar_line(trained: Trained) -> str:
     values, bar = trained.values(trained.agent), trained.setting.bar
     of_seeds = np.mean([interquartile_mean(of_set) for of_set in values], axis=0)
     diverged = float(np.mean([final_gaps(trained.agent.runs(one)) > 0.0 for one in trained.sets]))
-    reached = mean(values)
+    reached = estimate(*values)
     cells = [trained.setting.name, f"{reached}{'' if trained.is_of_scores else ' excess'}"]
     cells.append(f"{len(of_seeds)}: {of_seeds.min():.3f} to {of_seeds.max():.3f}")
     if bar is None:
@@ -109,7 +93,7 @@ def bar_line(trained: Trained) -> str:
     difference = trained.difference(bar.rival) if bar.rival else None
     strong = trained.difference(bar.strong_rival) if bar.strong_rival else None
     cells.append(
-        f"{bar.rival} {mean(trained.values(other))}"
+        f"{bar.rival} {estimate(*trained.values(other))}"
         if other
         else f"{bar.rival or ''}{' not trained' * bool(bar.rival)}"
     )
@@ -117,7 +101,7 @@ def bar_line(trained: Trained) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def verdict(bar: Bar, reached: Mean, difference: Mean | None, strong: Mean | None, diverged: float) -> str:
+def verdict(bar: Bar, reached: Estimate, difference: Estimate | None, strong: Estimate | None, diverged: float) -> str:
     """Return whether a bar is reached, in words."""
     if bar.least is None:
         least, more = bool(difference and difference.high < 0.0), bool(strong and strong.high < 0.0)
@@ -137,11 +121,11 @@ def mixture_table(mixture: Trained, specialists: Sequence[Trained]) -> Iterator[
         ours, theirs = (
             [one.scores(final_gaps(who.runs(one))) for one in other.sets] for who in (mixture.agent, other.agent)
         )
-        difference = Mean(*paired_interval(ours, theirs))
+        difference = paired_difference(ours, theirs)
         words = "equal or better" if difference.high >= 0.0 else "yes" if difference.iqm >= -NEAR else "no"
         seeds = dict.fromkeys(len(one.setting.policy_files(one.runs)) for one in (mixture, other))
-        cells = [other.setting.name, mean(ours), mean(theirs), " and ".join(map(str, seeds)), difference, words]
-        yield f"| {' | '.join(map(str, cells))} |"
+        cells = [estimate(*ours), estimate(*theirs), " and ".join(map(str, seeds)), difference, words]
+        yield f"| {' | '.join(map(str, [other.setting.name, *cells]))} |"
 
 
 def known_answer(trained: Trained) -> Iterator[str]:
@@ -194,8 +178,8 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for row in result["rows"]:
         gain = row["against"]
-        difference = "" if row["controller"] == AGENT else Mean(-gain["iqm"], -gain["high"], -gain["low"])
+        difference = "" if row["controller"] == AGENT else Estimate(-gain["iqm"], -gain["high"], -gain["low"])
         anytime = "" if row["anytime"] is None else f"{row['anytime']:.3f}"
-        cells = [row["controller"] + r"\*" * row["outside"], row["kind"], Mean(row["iqm"], row["low"], row["high"])]
+        cells = [row["controller"] + r"\*" * row["outside"], row["kind"], Estimate(row["iqm"], row["low"], row["high"])]
         cells += [difference, anytime, f"{row['cvar']:.3f}", f"{row['diverged']:.2%}", row["told"]]
         yield f"| {' | '.join(map(str, cells))} |"

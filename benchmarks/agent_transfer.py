@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.agent_tables import Mean, Trained, mean
+from benchmarks.agent_tables import Trained
 from benchmarks.setting import CLUSTERING, MIXTURE, Q_LEARNING, REGRESSION, Setting
 from metalearn_env.datasets import load_regression
 from metalearn_env.family import Array
@@ -18,7 +18,7 @@ from metalearn_env.scoring.ablations import actions, policy_run
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import contender
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import interquartile_mean, paired_interval
+from metalearn_env.scoring.statistics import Estimate, estimate, interquartile_mean, paired_difference
 
 REAL = {
     REGRESSION: ("dataset", ("diabetes", "linnerud")),
@@ -64,12 +64,12 @@ def line(name: str, setting: Setting, task_set: TaskSet, agent: Contender) -> st
     best = max(scores, key=lambda rule: float(interquartile_mean(scores[rule].ravel())))
     gaps = final_gaps(agent.runs(task_set))
     ours = task_set.scores(gaps)
-    difference = Mean(*paired_interval([ours], [scores[best]]))
-    cells = [name, setting.name, mean([ours]), best, mean([scores[best]]), difference, f"{(gaps > 0.0).mean():.2%}"]
-    return f"| {' | '.join(map(str, [*cells, above_zero(mean([ours])), above_zero(difference)]))} |"
+    difference = paired_difference([ours], [scores[best]])
+    cells = [name, setting.name, estimate(ours), best, estimate(scores[best]), difference, f"{(gaps > 0.0).mean():.2%}"]
+    return f"| {' | '.join(map(str, [*cells, above_zero(estimate(ours)), above_zero(difference)]))} |"
 
 
-def above_zero(found: Mean) -> str:
+def above_zero(found: Estimate) -> str:
     """Return whether a mean is above 0, in words."""
     return "yes" if found.low > 0.0 else "not clearly" if found.iqm > 0.0 else "no"
 

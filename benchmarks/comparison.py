@@ -22,7 +22,7 @@ from metalearn_env.rules.line_search import dai_yuan
 from metalearn_env.rules.schedules import schedule, shape
 from metalearn_env.rules.spectral import inverse_l
 from metalearn_env.scoring import LEAST_SPAN, TaskSet, final_log_gap
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.scoring.statistics import estimate, interquartile_mean
 
 Chooser = Callable[["Setting"], Callable[[TaskSet], Array]]  # setting -> what gives the last log gaps
 
@@ -159,7 +159,7 @@ def measured(group: Group) -> tuple[list[Line], int]:
             values = np.concatenate([excess(tasks, reach(tasks)) for tasks in group.setting.sets])
         else:
             values = np.concatenate([group.setting.scores(tasks, reach(tasks)) for tasks in group.setting.sets])
-        value, (low, high), count = float(interquartile_mean(values)), bootstrap_interval(values[None]), len(values)
+        (value, low, high), count = estimate(values[None]), len(values)
         lines.append(Line(name, value, low, high, earlier, agreement(value, low, high, earlier, count, group.excess)))
         print(f"{group.title}: {lines[-1]}", file=sys.stderr)
     return lines, count

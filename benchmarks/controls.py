@@ -19,7 +19,7 @@ from metalearn_env.scoring import LEAST_SPAN, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.controls import BOUNDS, CONTROLS
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.statistics import Estimate, paired_difference
 from metalearn_env.scoring.table import score
 
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -33,21 +33,12 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
 ORDER = ("do-nothing", "random-steps", "tuned-constant", "oracle-constant", "limit")  # from worst to best
 
 
-class Gain(NamedTuple):
-    """How much better one control of ORDER is than the one before it, on the same tasks."""
-
-    of: str
-    iqm: float  # of the differences of S
-    low: float
-    high: float
-
-
 class Variant(NamedTuple):
     """What is measured on one environment."""
 
     name: str
     result: dict[str, Any]  # as `metalearn_env.scoring.table.score` returns it
-    gains: list[Gain]
+    gains: dict[str, Estimate]  # by how much a control of ORDER is above the one before it
 
 
 def measure(env_id: str, env_kwargs: dict[str, Any], tasks: int) -> Variant:
@@ -57,7 +48,7 @@ def measure(env_id: str, env_kwargs: dict[str, Any], tasks: int) -> Variant:
     contenders = [*CONTROLS.values(), BOUNDS["limit"]]
     result = score(sets, contenders, show_progress=True)
     scores = {who.name: [one.scores(final_gaps(who.runs(one))) for one in sets] for who in contenders}
-    gains = [Gain(better, *paired_interval(scores[better], scores[worse])) for worse, better in pairwise(ORDER)]
+    gains = {better: paired_difference(scores[better], scores[worse]) for worse, better in pairwise(ORDER)}
     return Variant(name, result, gains)
 
 
@@ -65,7 +56,9 @@ def verdict(variant: Variant) -> str:
     """Return whether every control of ORDER is better than the one before it, and where not, or where not clearly."""
     iqm = {row["controller"]: row["iqm"] for row in variant.result["rows"]}
     wrong = [f"{worse} >= {better}" for worse, better in pairwise(ORDER) if iqm[worse] >= iqm[better]]
-    unclear = [f"{gain.of} (gain {gain.low:.3f} to {gain.high:.3f})" for gain in variant.gains if gain.low <= 0.0]
+    unclear = [
+        f"{name} (gain {gain.low:.3f} to {gain.high:.3f})" for name, gain in variant.gains.items() if gain.low <= 0.0
+    ]
     if wrong:
         return f"**does not hold**: {', '.join(wrong)}"
     return f"holds, but not clearly for {', '.join(unclear)}" if unclear else "holds, every gain is clear of 0"
@@ -73,7 +66,6 @@ def verdict(variant: Variant) -> str:
 
 def section(variant: Variant) -> list[str]:
     """Return the part of the page that tells of one variant."""
-    gains = {gain.of: f"{gain.iqm:.3f} [{gain.low:.3f}, {gain.high:.3f}]" for gain in variant.gains}
     lines = [
         f"## {variant.name}",
         "",
@@ -83,9 +75,9 @@ def section(variant: Variant) -> list[str]:
         "|---|---|---|---|",
     ]
     for row in variant.result["rows"]:
-        reached = f"{row['iqm']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        reached = Estimate(row["iqm"], row["low"], row["high"])
         lines.append(
-            f"| {row['controller']} | {reached} | {gains.get(row['controller'], '')} | {row['diverged']:.1%} |"
+            f"| {row['controller']} | {reached} | {variant.gains.get(row['controller'], '')} | {row['diverged']:.1%} |"
         )
     return [*lines, ""]
 

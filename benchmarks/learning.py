@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agents.colours import AGENT
 from agents.runs import POLICY
-from benchmarks.agent_tables import Mean, Values, mean
+from benchmarks.agent_tables import Values
 from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
 from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, key_values, run
@@ -23,7 +23,7 @@ from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import ablation, policies
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.statistics import estimate, paired_difference
 
 NONE = "none"
 MASKS = (
@@ -107,7 +107,7 @@ def column(name: str, options: argparse.Namespace) -> dict[tuple[str, str], str]
     if of_base:
         found |= {("masked", mask): values(ablation(mask, mask, of_base), sets) for mask in MASKS}
     base = found.get((BASE, VARIATIONS[0].value))
-    return {key: f"{mean(of_one)}{_fewer(of_one, options)} | {_above(of_one, base)}" for key, of_one in found.items()}
+    return {key: f"{estimate(*of)}{_fewer(of, options)} | {_above(of, base)}" for key, of in found.items()}
 
 
 def _fewer(ours: Values, options: argparse.Namespace) -> str:
@@ -116,7 +116,7 @@ def _fewer(ours: Values, options: argparse.Namespace) -> str:
 
 
 def _above(ours: Values, base: Values | None) -> str:
-    return "" if base is None or ours is base else str(Mean(*paired_interval(ours, base)))
+    return "" if base is None or ours is base else str(paired_difference(ours, base))
 
 
 def page(options: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from agents.figures import band, finished, new_figure
 from benchmarks.real_runs import Record, Results
-from benchmarks.real_scores import Summary, entries, ours
+from benchmarks.real_scores import entries, ours, over_seeds
 
 SHADES = {"learned": "#000000", "constant": "#1f77b4", "default": "#7f7f7f"}
 MOST = 10.0  # times the first loss that are drawn
@@ -46,5 +46,5 @@ def _shown(results: Results) -> list[tuple[str, str, list[Record]]]:
     shown = [("learned", SHADES["learned"], ours(results))]
     shown += [(f"constant {constant.knob:g}, the best", SHADES["constant"], constant.records)]
     shown += [(f"{default.name}, the default", SHADES["default"], default.records)]
-    best = sorted(found.values(), key=lambda one: Summary.of(one.records, measure).iqm)
+    best = sorted(found.values(), key=lambda one: over_seeds(one.records, measure).iqm)
     return [*shown, *((one.name, shade, one.records) for one, shade in zip(best, OTHERS, strict=False))]

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.real_optimisers import REPORTS, missing
 from benchmarks.real_runs import LOST, Measure, Record, Results, horizons
-from benchmarks.real_scores import Comparison, Entry, Summary, against_constant, against_default, entries, ours
+from benchmarks.real_scores import Comparison, Entry, against_constant, against_default, entries, ours, over_seeds
 from metalearn_env.scoring.statistics import interquartile_mean
 from metalearn_env.session import HORIZON
 
@@ -104,7 +104,7 @@ def section(results: Results) -> Iterator[str]:
     yield f"|{'---|' * len(heads)}"
     shown = [Entry(one, None, 1, results.learned[one, problem.horizon]) for one in problem.learners]
     shown += entries(results, first)
-    for one in sorted(shown, key=lambda one: Summary.of(one.records, first).iqm):
+    for one in sorted(shown, key=lambda one: over_seeds(one.records, first).iqm):
         yield f"| {' | '.join(_cells(results, one))} |"
     yield ""
     yield f"![losses and step sizes](real_training/{problem.name}.png)"
@@ -163,7 +163,7 @@ def _cells(results: Results, one: Entry) -> Iterator[str]:
     yield f"**{one.name}**" if one.name == problem.learners[0] else f"{one.name}{chosen}{default}"
     yield f"{one.tried * problem.horizon:,}"
     for measure in problem.measures:
-        found = Summary.of(one.records, measure)
+        found = over_seeds(one.records, measure)
         yield f"{found.iqm:.4g} [{found.low:.4g}, {found.high:.4g}]"
     if problem.also:
         yield _also(one.records)

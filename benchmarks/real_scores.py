@@ -9,20 +9,12 @@ import numpy as np
 
 from benchmarks.real_runs import Measure, Record, Results
 from metalearn_env.family import TINY, Array
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_interval
+from metalearn_env.scoring.statistics import Estimate, estimate, paired_difference
 
 
-class Summary(NamedTuple):
-    """An interquartile mean over seeds, and its interval."""
-
-    iqm: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, records: Sequence[Record], measure: Measure) -> Summary:
-        values = _values(records, measure)
-        return cls(float(interquartile_mean(values)), *bootstrap_interval(values[None]))
+def over_seeds(records: Sequence[Record], measure: Measure) -> Estimate:
+    """Return the interquartile mean of a measure over seeds, and its interval."""
+    return estimate(_values(records, measure)[None])
 
 
 class Comparison(NamedTuple):
@@ -39,7 +31,7 @@ class Comparison(NamedTuple):
         pair = [_values(records, measure) for records in (ours, theirs)]
         if measure.ratio:
             pair = [np.log(np.maximum(values, TINY)) for values in pair]
-        value, low, high = paired_interval(*([values[None]] for values in pair))
+        value, low, high = paired_difference(*([values[None]] for values in pair))
         verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "equal"
         ends = np.exp([value, low, high]) if measure.ratio else np.array([value, low, high])
         return cls(*ends.tolist(), verdict)
@@ -59,7 +51,7 @@ def entries(results: Results, measure: Measure) -> list[Entry]:
     found = []
     for contender in results.problem.contenders:
         knobs = contender.knobs or (None,)
-        reached = {knob: Summary.of(results.runs[contender.name, knob], measure).iqm for knob in knobs}
+        reached = {knob: over_seeds(results.runs[contender.name, knob], measure).iqm for knob in knobs}
         best = min(knobs, key=lambda knob: reached[knob])
         found.append(Entry(contender.name, best, len(knobs), results.runs[contender.name, best]))
     return found

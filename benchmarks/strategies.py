@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from agents.runs import POLICY
-from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import Q_LEARNING, REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS, ActionMap
@@ -31,7 +30,7 @@ from metalearn_env.scoring import TaskSet, final_log_gap
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import contender, policies
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import interquartile_mean, paired_interval
+from metalearn_env.scoring.statistics import Estimate, estimate, interquartile_mean, paired_difference
 
 CONSTANT, RANDOM, DYNAMIC = STRATEGIES = ("constant", "random", "dynamic")
 #: small first deviations: the return of an exploring agent is that of the steps it tries
@@ -163,9 +162,9 @@ def tuned(setting: Setting, law: Callable[[float, float], Rule], spreads: Sequen
     return law(*max(((float(mean), float(spread)) for mean in MEANS for spread in spreads), key=reached))
 
 
-def reached(setting: Setting, rule: Rule) -> Mean:
+def reached(setting: Setting, rule: Rule) -> Estimate:
     """Return the score on test tasks."""
-    return mean([setting.test.scores(gaps(rule, setting.test))[None]])
+    return estimate(setting.test.scores(gaps(rule, setting.test))[None])
 
 
 def learned_spreads(files: Sequence[Path], tasks: TaskSet) -> Array:
@@ -186,9 +185,9 @@ def line(setting: Setting, options: argparse.Namespace) -> str:
         for one, found in files.items()
         if found
     }
-    cells = [f"{mean([scores[one]])}{_fewer(scores[one], options)}" if one in scores else "" for one in STRATEGIES]
+    cells = [f"{estimate(scores[one])}{_fewer(scores[one], options)}" if one in scores else "" for one in STRATEGIES]
     both = {CONSTANT, RANDOM} <= scores.keys()
-    cells.append(str(Mean(*paired_interval([scores[RANDOM]], [scores[CONSTANT]]))) if both else "")
+    cells.append(str(paired_difference([scores[RANDOM]], [scores[CONSTANT]])) if both else "")
     if files[RANDOM]:
         low, median, high = np.quantile(learned_spreads(files[RANDOM], setting.test), (0.25, 0.5, 0.75))
         cells.append(f"{median:.2f} [{low:.2f}, {high:.2f}]")
@@ -215,11 +214,9 @@ def sweep(settings: Sequence[Setting]) -> Iterator[str]:
 def told(setting: Setting) -> str:
     """Return the score of the rule told both ends of the spectrum; nothing where it is not made for the tasks."""
     arcsine = contender("arcsine")
-    if getattr(setting.test.family, "batch_size", None) is not None:
+    if getattr(setting.test.family, "batch_size", None) is not None or not arcsine.is_for(setting.test):
         return ""
-    return (
-        str(mean([setting.test.scores(final_gaps(arcsine.runs(setting.test)))])) if arcsine.is_for(setting.test) else ""
-    )
+    return str(estimate(setting.test.scores(final_gaps(arcsine.runs(setting.test)))))
 
 
 def page(settings: Sequence[Setting], options: argparse.Namespace) -> str:

@@ -18,7 +18,6 @@ import yaml
 
 from agents.runs import POLICY
 from agents.zoo import FOLDER, read
-from benchmarks.agent_tables import Mean, mean
 from benchmarks.setting import REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.commandline import check_writable, run
@@ -26,7 +25,7 @@ from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import policies
 from metalearn_env.scoring.measures import final_gaps
-from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.statistics import Estimate, estimate, paired_difference
 
 PRESENT, BEST = "present", "best of the study"
 WORTH = 0.05  # of S: what a change of all runs is to gain
@@ -85,20 +84,20 @@ def _text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-def compared(options: argparse.Namespace) -> tuple[list[str], Mean]:
+def compared(options: argparse.Namespace) -> tuple[list[str], Estimate]:
     """Return the lines of the comparison, and by how much the best of the study is above the present ones."""
     sets = task_sets(options.env, SPLIT, options.tasks, SEED, {}, Cache())
     scores = {}
     for name, runs in trainings(options).items():
         who = policies(name, [one.out / POLICY for one in runs])
         scores[name] = [one.scores(final_gaps(who.runs(one))) for one in sets]
-    gain = Mean(*paired_interval(scores[BEST], scores[PRESENT]))
+    gain = paired_difference(scores[BEST], scores[PRESENT])
     lines = ["| hyperparameters | IQM of S | above the present ones |", "|---|---|---|"]
-    lines += [f"| {name} | {mean(of)} | {gain if name == BEST else ''} |" for name, of in scores.items()]
+    lines += [f"| {name} | {estimate(*of)} | {gain if name == BEST else ''} |" for name, of in scores.items()]
     return lines, gain
 
 
-def verdict(gain: Mean) -> str:
+def verdict(gain: Estimate) -> str:
     """Return what the comparison says, in words."""
     if gain.low > 0.0:
         small = gain.iqm < WORTH

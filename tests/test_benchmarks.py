@@ -24,10 +24,10 @@ from metalearn_env.rules import rule
 def test_the_order_of_controls_is_computed() -> None:
     for env_id, options in (("MetaLearn/QLearning-v0", {"horizon": 6}), ("MetaLearn/Mixture-v0", {"horizon": 6})):
         variant = controls.measure(env_id, options, 16)
-        assert [gain.of for gain in variant.gains] == [*controls.ORDER[1:]]
+        assert [*variant.gains] == [*controls.ORDER[1:]]
         page = controls.page([variant])
         assert f"| {variant.name} | {controls.verdict(variant)} |" in page
-        worse = variant._replace(gains=[gain._replace(low=-1.0) for gain in variant.gains])
+        worse = variant._replace(gains={name: gain._replace(low=-1.0) for name, gain in variant.gains.items()})
         assert "holds, every gain" not in controls.verdict(worse)
 
 
@@ -250,12 +250,13 @@ def test_every_training_can_be_asked_for() -> None:
 )
 def test_a_bar_is_reached_clearly_or_not(least: Any, iqm: float, low: float, diverged: float, words: str) -> None:
     pytest.importorskip("stable_baselines3")
-    from benchmarks.agent_tables import Bar, Mean, verdict
+    from benchmarks.agent_tables import Bar, verdict
+    from metalearn_env.scoring.statistics import Estimate
 
-    bar, difference = Bar(least, least and 0.5, "rival"), Mean(low + 0.05, low, low + 0.1)
-    assert verdict(bar, Mean(iqm, 0.0, 1.0), difference, None, diverged) == words
+    bar, difference = Bar(least, least and 0.5, "rival"), Estimate(low + 0.05, low, low + 0.1)
+    assert verdict(bar, Estimate(iqm, 0.0, 1.0), difference, None, diverged) == words
     if least is not None:
-        assert verdict(bar, Mean(iqm, 0.0, 1.0), None, None, diverged).startswith("no")  # without its rival
+        assert verdict(bar, Estimate(iqm, 0.0, 1.0), None, None, diverged).startswith("no")  # without its rival
 
 
 def test_agents_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,8 +404,8 @@ def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")
     yaml = pytest.importorskip("yaml")
     from benchmarks import tuning
-    from benchmarks.agent_tables import Mean
     from benchmarks.setting import REGRESSION
+    from metalearn_env.scoring.statistics import Estimate
 
     told = {"env": REGRESSION, "algo": "ppo", "trials": 2, "trial_steps": 50, "steps": 100, "seeds": [0], "tasks": 16}
     options = Namespace(runs=tmp_path, **told)
@@ -421,4 +422,4 @@ def test_a_study_and_what_it_is_worth_are_a_page(tmp_path: Path) -> None:
     assert "python -m agents.tune --algo ppo" in text
     gains = ((0.2, 0.1, 0.3), (0.02, 0.01, 0.03), (-0.15, -0.2, -0.1), (0.0, -0.1, 0.1))
     for gain, said in zip(gains, ("better.", "by less than", "worse", "not clearly"), strict=True):
-        assert said in tuning.verdict(Mean(*gain))
+        assert said in tuning.verdict(Estimate(*gain))

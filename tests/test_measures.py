@@ -22,7 +22,7 @@ from metalearn_env.scoring.formatting import WIDTH, formatted
 from metalearn_env.scoring.measures import anytime_scores, final_gaps, measured
 from metalearn_env.scoring.profiles import by_evaluations, evaluations_to, performance_profile, score_profile
 from metalearn_env.scoring.runs import Run, recorded
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_interval, worst_mean
+from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_difference, worst_mean
 from metalearn_env.scoring.table import contender, contenders, known_controllers, score
 
 ENV = "MetaLearn/LinearRegression-v0"
@@ -110,14 +110,14 @@ def test_failures_are_counted_apart_from_runs_that_end_above_their_start(task_se
 
 def test_a_pair_that_differs_by_a_constant_has_no_interval() -> None:
     theirs = np.random.default_rng(0).normal(size=(1, 50))
-    assert paired_interval([theirs + 0.25], [theirs]) == pytest.approx((0.25, 0.25, 0.25))
-    assert paired_interval([theirs], [theirs]) == (0.0, 0.0, 0.0)
+    assert paired_difference([theirs + 0.25], [theirs]) == pytest.approx((0.25, 0.25, 0.25))
+    assert paired_difference([theirs], [theirs]) == (0.0, 0.0, 0.0)
 
 
 def test_of_one_run_each_the_interval_is_that_of_the_differences() -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(1, 60)), rng.normal(size=(1, 60))
-    iqm, *interval = paired_interval([ours], [theirs])
+    iqm, *interval = paired_difference([ours], [theirs])
     assert iqm == interquartile_mean((ours - theirs)[0])
     assert interval == [*bootstrap_interval(ours - theirs)]
 
@@ -129,18 +129,18 @@ def test_the_seeds_of_both_count() -> None:
     widths = [
         high - low
         for ours, theirs in ((tasks + runs, tasks), (tasks, tasks + runs), (tasks, tasks))
-        for _, low, high in [paired_interval([ours], [theirs])]
+        for _, low, high in [paired_difference([ours], [theirs])]
     ]
     assert widths[0] == pytest.approx(widths[1], rel=0.15)
     assert widths[0] > 0.5
     assert widths[2] == 0.0
 
 
-def test_the_paired_interval_covers() -> None:
+def test_the_paired_difference_covers() -> None:
     rng, covered = np.random.default_rng(1), 0
     for _ in range(60):
         common = 5.0 * rng.normal(size=(1, 40))
-        _, low, high = paired_interval([common + 0.3 * rng.normal(size=(1, 40)) + 1.0], [common])
+        _, low, high = paired_difference([common + 0.3 * rng.normal(size=(1, 40)) + 1.0], [common])
         covered += low <= 1.0 <= high
     assert 52 <= covered <= 60
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from metalearn_env.family import Array
 from metalearn_env.scoring.runs import Run
-from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
+from metalearn_env.scoring.statistics import estimate
 from metalearn_env.scoring.tasks import TaskSet
 
 
@@ -53,6 +53,5 @@ def score_row(controller: str, kind: str, sets: Sequence[TaskSet], final_log_gap
     for task_set in sets:
         task_set.check_counted()
     scores = [task_set.scores(gaps) for task_set, gaps in zip(sets, final_log_gaps, strict=True)]
-    iqm = np.mean([interquartile_mean(of_set.ravel()) for of_set in scores])
     diverged = np.mean([(gaps > 0.0).mean() for gaps in final_log_gaps])
-    return Row(controller, kind, float(iqm), *bootstrap_interval(*scores), float(diverged))
+    return Row(controller, kind, *estimate(*scores), float(diverged))

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from metalearn_env.family import Array
 
+LEVEL = 0.95
 REPLICATES = 2000
 CHUNK = 100
 WORST = 0.01  # the share of scores whose mean is reported as the tail
+
+
+class Estimate(NamedTuple):
+    """An interquartile mean and its 95 % interval.
+
+    >>> print(Estimate(0.5, 0.25, 0.75))
+    0.500 [0.250, 0.750]
+    """
+
+    iqm: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.iqm:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def interquartile_mean(scores: Array) -> Array:
@@ -35,7 +52,7 @@ def worst_mean(scores: Array) -> float:
     return float(np.partition(scores.ravel(), count - 1)[:count].mean())
 
 
-def bootstrap_interval(*scores: Array, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(*scores: Array, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
     """Return the percentile interval of the interquartile mean of scores (runs, tasks), or of the mean of several.
 
     Runs and tasks are both resampled, so the interval speaks of new training seeds and new tasks; each of several sets
@@ -50,15 +67,18 @@ def bootstrap_interval(*scores: Array, level: float = 0.95, seed: int = 0) -> tu
     return _interval(replicate, level, seed)
 
 
-def paired_interval(
-    ours: list[Array], theirs: list[Array], level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the interquartile mean of the differences of two controllers' scores on the same tasks, and its interval.
+def estimate(*scores: Array) -> Estimate:
+    """Return the interquartile mean of scores (runs, tasks), or the mean of those of several sets of tasks."""
+    iqm = np.mean([interquartile_mean(of_set.ravel()) for of_set in scores])
+    return Estimate(float(iqm), *bootstrap_interval(*scores))
+
+
+def paired_difference(ours: list[Array], theirs: list[Array], seed: int = 0) -> Estimate:
+    """Return by how much one controller's scores are above another's on the same tasks, task by task.
 
     Args:
         ours: scores (runs, tasks) on each of some sets of tasks, all of the same weight.
         theirs: scores (other runs, tasks) on the same sets. Every run of ours is compared with every run of theirs.
-        level: of the interval.
         seed: of the resampling, of our runs, of theirs, and of tasks, each by itself.
     """
     runs, others = len(ours[0]), len(theirs[0])
@@ -76,7 +96,7 @@ def paired_interval(
 
     pairs = zip(ours, theirs, strict=True)
     iqm = np.mean([interquartile_mean(differences(mine, their).ravel()) for mine, their in pairs])
-    return float(iqm), *_interval(replicate, level, seed)
+    return Estimate(float(iqm), *_interval(replicate, LEVEL, seed))
 
 
 def _tasks(rng: np.random.Generator, scores: Array) -> np.ndarray:

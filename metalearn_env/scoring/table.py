@@ -15,7 +15,7 @@ from metalearn_env.scoring.contenders import run_policy as run_policy
 from metalearn_env.scoring.formatting import formatted as formatted
 from metalearn_env.scoring.measures import Runs, final_gaps, measured, profiles
 from metalearn_env.scoring.rows import Contender
-from metalearn_env.scoring.statistics import paired_interval
+from metalearn_env.scoring.statistics import paired_difference
 from metalearn_env.scoring.tasks import TaskSet
 
 Done = Sequence[Mapping[str, Runs]]  # for each task set, by name of the contender
@@ -118,5 +118,4 @@ def _difference(sets: Sequence[TaskSet], name: str, against: str, runs: Done) ->
         [task_set.scores(final_gaps(of_set[who])) for task_set, of_set in zip(sets, runs, strict=True)]
         for who in (name, against)
     )
-    iqm, low, high = paired_interval(ours, theirs)
-    return {"controller": against, "iqm": iqm, "low": low, "high": high}
+    return {"controller": against, **paired_difference(ours, theirs)._asdict()}
