@@ -16,6 +16,7 @@ WITHOUT_NOISE = ("LinearRegression", "Mixture")
 BASE = "base"
 OF_BASE = ("n_epochs:6", "batch_size:1600", "learning_rate:lin_0.001", networks())  # on every environment
 RELU = networks(units="relu")
+LIGHT = ("n_epochs:2", "batch_size:1600", "learning_rate:lin_0.002")
 HIDDEN = ("task", "progress", "history", "curvature", "cosine")
 
 
@@ -87,11 +88,8 @@ VARIATIONS = (
     _epochs(3, 800),
     _epochs(2, 640),
     _epochs(1, 400),
-    Variation(
-        "epochs",
-        "2, in batches of 1600, at lin_0.002, relu",
-        hyperparams=(RELU, "n_epochs:2", "batch_size:1600", "learning_rate:lin_0.002"),
-    ),
+    Variation("epochs", "2, in batches of 1600, at lin_0.002, relu", hyperparams=(RELU, *LIGHT)),
+    Variation("epochs", "the same, two layers of 32", hyperparams=(networks(32, units="relu"), *LIGHT)),
     *(Variation("network", f"two layers of {width}", hyperparams=(networks(width),)) for width in (32, 128)),
     Variation("network", "relu", hyperparams=(RELU,)),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),

@@ -202,4 +202,5 @@ def scaled_columns(family: TaskFamily) -> slice:
 
 
 PER_LEARNER = tuple(field.name for field in fields(Learners))
-STATE = (*PER_LEARNER, "theta", "direction")
+PER_PARAMETER = ("theta", "direction")
+STATE = (*PER_LEARNER, *PER_PARAMETER)

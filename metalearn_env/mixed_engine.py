@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import PER_LEARNER, STATE, Engine, Learners, Rows
+from metalearn_env.engine import PER_LEARNER, PER_PARAMETER, Engine, Learners, Rows
 from metalearn_env.family import Array
 
 MOVING = tuple(name for name in PER_LEARNER if name not in ("horizon", "unit", "reference", "initial_gap"))
@@ -37,7 +37,7 @@ class MixedEngine(Learners):
             for name in PER_LEARNER:
                 getattr(self, name)[rows] = getattr(engine, name)
         for family, part in enumerate(self._parts):
-            part.exchange(leaving, *joining.get(family, (np.zeros(0, np.int64), None)))
+            part.exchange(self, leaving, *joining.get(family, (np.zeros(0, np.int64), None)))
 
     def advance(self, step_size: Array) -> None:
         """Take one inner step of ``step_size``, (n,), with every learner."""
@@ -89,8 +89,11 @@ class _Part:
         self.__dict__ = state
         self._show_tasks()
 
-    def exchange(self, leaving: Mask, rows: Rows, fresh: Engine | None) -> None:
-        """Let the rows that are ``leaving``, (n,), go, and take in ``rows``, (j,), at the start of which fresh is."""
+    def exchange(self, known: Learners, leaving: Mask, rows: Rows, fresh: Engine | None) -> None:
+        """Let the rows that are ``leaving``, (n,), go, and take in ``rows``, (j,), at the start of which fresh is.
+
+        What is known of the learners of all rows, (n,), is that of the new ones already.
+        """
         stays = ~leaving[self.rows]
         if fresh is None and stays.all():
             return
@@ -109,9 +112,11 @@ class _Part:
         for index, array in enumerate(self._tasks):
             _refilled(array, self._room, moved, beyond, new, None if fresh is None else fresh.task[index])
         self.rows = _refilled(self.rows, size, moved, beyond, new, rows)
-        for name in STATE:
+        for name in PER_PARAMETER:
             old, joining = getattr(self.engine, name), None if fresh is None else getattr(fresh, name)
             setattr(self.engine, name, _refilled(old[:before], size, moved, beyond, new, joining))
+        for name in PER_LEARNER:
+            setattr(self.engine, name, getattr(known, name)[self.rows])
         self.engine.scratch = np.empty_like(self.engine.theta)
         self._show_tasks()
 
