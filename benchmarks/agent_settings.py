@@ -45,15 +45,20 @@ def _choosing(rows: int, steps: int, batch: int) -> tuple[str, ...]:
 
 
 def _wide() -> str:
-    """Return a mixture of Garnets of all kinds and of grid worlds, synchronous and along trajectories."""
+    """Return a mixture of Garnets of all kinds, noise up to ten times the usual, grid worlds and errands."""
     garnets = (
-        '"noise": [0.01, 30], "rewarded": [0.02, 1], "ending": [0.01, 0.5], "states": [6, 24], "actions": [2, 4], '
-        '"branching": [1, 6]'
+        "",
+        "",
+        '"states": [6, 64], "actions": [2, 4], "branching": [1, 6], "rewarded": [0.02, 1], "ending": [0.01, 0.5], '
+        '"noise": [0.01, 30]',
+        '"states": [8, 64], "discount": [0.8, 0.999], "noise": [0.01, 30]',
+        '"noise": [3, 30]',
+        '"states": [6, 40], "noise": [3, 30]',
     )
-    worlds = [f'"mdp": "{grid_id("train", index)}"' for index in (0, 3, 5, 6)]
-    along = [f'{garnets}, "epsilon": [0.05, 1.0]', f'"mdp": "{grid_id("train", 4)}"']
-    options = ["", "", f", {garnets}", *(f', "sampling": "trajectory", {one}' for one in along)]
-    entries = [f'{{"family": "QLearning"{one}}}' for one in (*options, *(f", {world}" for world in worlds))]
+    worlds = [grid_id("train", index) for index in (0, 3, 5, 6)]
+    worlds += [grid_id("train", index, "Errand") for index in (0, 1)]
+    options = [*garnets, *(f'"mdp": "{world}"' for world in worlds)]
+    entries = [f'{{"family": "QLearning"{", " * bool(one)}{one}}}' for one in options]
     return f"families:[{', '.join(entries)}]"
 
 
@@ -201,10 +206,10 @@ SETTINGS: dict[str, Setting] = {
             Q_LEARNING,
             agent_kwargs=("action:absolute",),
             algo=GRADIENT,
-            gradient=_slopes(96),
+            gradient=_slopes(64, every=100),
             train_env=MIXTURE,
-            train_kwargs=(_wide(), "horizon:[20,80]"),
-            steps=400,
+            train_kwargs=(_wide(), "horizon:[20,150]"),
+            steps=2000,
         ),
         Setting(
             "mixture-ppo",  # of horizons that vary

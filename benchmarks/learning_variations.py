@@ -89,7 +89,10 @@ VARIATIONS = (
     _epochs(2, 640),
     _epochs(1, 400),
     Variation("epochs", "2, in batches of 1600, at lin_0.002, relu", hyperparams=(RELU, *LIGHT)),
-    Variation("epochs", "the same, two layers of 32", hyperparams=(networks(32, units="relu"), *LIGHT)),
+    *(
+        Variation("epochs", f"the same, two layers of {width}", hyperparams=(networks(width, units="relu"), *LIGHT))
+        for width in (32, 48)
+    ),
     *(Variation("network", f"two layers of {width}", hyperparams=(networks(width),)) for width in (32, 128)),
     Variation("network", "relu", hyperparams=(RELU,)),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),
