@@ -185,14 +185,21 @@ class Updates:
         """Put theta where it was before the update that the optimiser has made, whose averages then begin anew."""
         self._put(self._before)
         self._flat[self._move].zero_()
-        self.optimizer.state.clear()
+        self._forget_averages()
         self.set(rate)
 
     def forget_bad_averages(self) -> None:
         """Let the optimiser's averages begin anew if they, or their squares, are not finite."""
         tensors = [value for state in self.optimizer.state.values() for value in state.values()]
         if not all(math.isfinite(dense(t).float().norm()) for t in tensors if isinstance(t, self._torch.Tensor)):
-            self.optimizer.state.clear()
+            self._forget_averages()
+
+    def _forget_averages(self) -> None:
+        """Let the optimiser's averages begin anew: all make them when they miss them, but for an older Adagrad."""
+        self.optimizer.state.clear()
+        if isinstance(self.optimizer, self._torch.optim.Adagrad):
+            groups = [dict(group) for group in self.optimizer.param_groups]
+            self.optimizer.state.update(self._torch.optim.Adagrad(groups, **self.optimizer.defaults).state)
 
     def back(self) -> None:
         """Put theta where it was before the last update that was made anew, if there is one; once."""

@@ -369,6 +369,21 @@ def test_averages_that_met_a_bad_gradient_between_decisions_begin_anew(make: Any
     assert all(value.isfinite().all() for _, value in flat(loop.optimizer.state_dict()["state"]))
 
 
+def test_averages_that_are_made_beforehand_begin_anew_as_those_of_a_new_optimizer() -> None:
+    """Adagrad makes its sums when it is made; that of PyTorch 2.3 does not make them again."""
+    policy = fixed(0.0)
+    interval = Policy(policy.layers, {**policy.header, "interval": 4})
+    loop = Loop(interval, lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=0.5)).run(5)
+    loop.scheduler.step(loop.loss())
+    loop.model[0].weight.grad[0, 0] = math.nan
+    loop.optimizer.step()
+    with pytest.warns(RuntimeWarning, match="update 6: the loss is nan"):
+        loop.run(1)
+    assert all((state["sum"] == 0.5).all() and state["step"] == 0 for state in loop.optimizer.state.values())
+    assert len(loop.optimizer.state) == 4
+    assert loop.run(6).theta().isfinite().all()
+
+
 @pytest.mark.parametrize("make", [OPTIMIZERS["momentum"], OPTIMIZERS["adam"]])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e9])
 def test_the_guard_goes_back_and_shrinks(make: Any, bad: float) -> None:
