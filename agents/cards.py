@@ -131,11 +131,6 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if because:
         yield f"* taken because {because}"
-    if "note" in header:
-        yield f"* {header['note']}"
-    if tables := header.get("tables"):
-        yield f"* on validation tables (`agents.cells`), by which its part for tables was chosen: {tables['score']:.3f}"
-        yield f"  (constant steps of 0.1 are worth 0); {tables['risen']:.1%} of the runs end above their start"
 
 
 def _duration(seconds: float | None) -> str:

@@ -2,10 +2,9 @@
 
 Garnets never end, and lead from anywhere to anywhere; what people learn in is more often a grid with a goal and traps.
 Half of these have a reward at the goal alone, as a frozen lake has, and half have costs: of each step, and larger ones
-of traps, which lead back to the start. Half are slippery. A "LargeGrid" has longer sides. An "Errand" is a grid with
-walls on which something is to be done at one place and then at another, which each episode names anew: it has many
-states, costs at each step, and a penalty for doing anything anywhere else. Worlds of "validation" are other ones than
-those of "train".
+of traps, which lead back to the start. Half are slippery. An "Errand" is a grid with walls on which something is to be
+done at one place and then at another, which each episode names anew: it has many states, costs at each step, and a
+penalty for doing anything anywhere else. Worlds of "validation" are other ones than those of "train".
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from gymnasium import spaces
 
 WORLDS = {"train": 24, "validation": 12}  # of each kind
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows, columns
+SIDES = 3, 7  # the shortest and the longest
 TRAPS = 0.2  # part of the cells
 WALLS = 0.2  # part of the sides between cells
 
@@ -60,12 +60,11 @@ class Grid(World):
     Args:
         split: "train" or "validation".
         index: which world.
-        sides: the shortest and the longest.
     """
 
-    def __init__(self, split: str, index: int, sides: tuple[int, int] = (3, 7)) -> None:
+    def __init__(self, split: str, index: int) -> None:
         rng = np.random.default_rng([[*WORLDS].index(split), index])
-        self.shape = (int(rng.integers(sides[0], sides[1] + 1)), int(rng.integers(sides[0], sides[1] + 1)))
+        self.shape = (int(rng.integers(SIDES[0], SIDES[1] + 1)), int(rng.integers(SIDES[0], SIDES[1] + 1)))
         self._slip, self._costly = 0.0 if index % 2 else float(rng.uniform(0.1, 0.33)), index % 4 >= 2
         self._penalty = -float(np.exp(rng.uniform(np.log(5.0), np.log(100.0))))
         states = self.shape[0] * self.shape[1]
@@ -141,17 +140,11 @@ def grid_id(split: str, index: int, kind: str = "Grid") -> str:
     return f"agents.grids:{kind}-{split}-{index}-v0"
 
 
-#: kind -> the class, and its options
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Grid": ("Grid", {}),
-    "LargeGrid": ("Grid", {"sides": (7, 15)}),
-    "Errand": ("Errand", {}),
-}
+KINDS = ("Grid", "Errand")
 
-for _kind, (_entry_point, _kwargs) in KINDS.items():
+for _kind in KINDS:
     for _split, _worlds in WORLDS.items():
         for _index in range(_worlds):
             _id = grid_id(_split, _index, _kind).partition(":")[2]
             if _id not in gym.registry:
-                _own = {"split": _split, "index": _index, **_kwargs}
-                gym.register(_id, entry_point=f"agents.grids:{_entry_point}", kwargs=_own)
+                gym.register(_id, entry_point=f"agents.grids:{_kind}", kwargs={"split": _split, "index": _index})

@@ -1,6 +1,5 @@
 """Tell a policy the range of what it meets on training tasks: ``python -m agents.observed FILE``.
 
-Where it was trained on tables, too (`agents.cells`), what it meets there counts as well.
 What lies beyond is then taken for the nearest (`metalearn_env.policy.Policy`). `agents.train` tells it of itself; this
 is for policies that were trained by something else.
 """
@@ -16,7 +15,6 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from agents import cells
 from metalearn_env.commandline import run
 from metalearn_env.policy import Policy, load
 from metalearn_env.ranges import as_integer
@@ -72,9 +70,6 @@ def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]
         observations, *_ = env.step(policy(observations))
         low, high = np.minimum(low, observations.min(axis=0)), np.maximum(high, observations.max(axis=0))
     env.close()
-    if header.get("hyperparameters", {}).get("tables"):
-        of_tables = cells.observed(policy, max(1, rows // cells.LEARNERS), seed)
-        low, high = np.minimum(low, of_tables[0]), np.maximum(high, of_tables[1])
     return np.stack([low, high]).astype(np.float64)
 
 

@@ -15,8 +15,7 @@ is exact where noise is data, but of no use where inner runs are chaotic, as lon
 are; ``--through steps`` takes what is observed as given (`agents.slopes`), and ``--through evolution`` needs nothing
 but the runs themselves (`agents.evolution`). What falls is the mean of log(gap_T / gap_0), on new tasks at each step of
 Adam, of several families in units of what a constant step earns; or, ``--objective score``, what scores are made of
-(`agents.worth`); with ``--tables`` that of tables in use (`agents.cells`), too. What is kept is the iterate of the best
-score on validation tasks.
+(`agents.worth`). What is kept is the iterate of the best score on validation tasks.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -35,7 +33,6 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents import cells
 from agents.feedback import FeedbackMap
 from agents.runs import POLICY, SCORES, check_new, write_run
 from agents.studies import Args, Study, Trained
@@ -63,7 +60,6 @@ def trained(
 ) -> tuple[Trained, Record, list[tuple[int, float]]]:
     """Return the map of the best score on validation tasks, where it was met, and all (step, score)."""
     args, step_map = study.args, study.new_map()
-    mean = deepcopy(step_map)
     optimizer = new_optimizer(step_map, args.learning_rate)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     added = gradients(step_map, study)
@@ -71,27 +67,19 @@ def trained(
     best = Record(-np.inf, 0, {})
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
         if step % args.validate_every == 0 or step == args.steps:
-            scores.append((step, study.score(mean)))
+            scores.append((step, study.score(step_map)))
             if better := scores[-1][1] >= best.validation_iqm:
-                state = {name: value.clone() for name, value in mean.state_dict().items()}
+                state = {name: value.clone() for name, value in step_map.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
-            watch(*scores[-1], mean, better)
+            watch(*scores[-1], step_map, better)
         if step < args.steps:
             optimizer.zero_grad()
             next(added)
             if torch.isfinite(torch.nn.utils.clip_grad_norm_(step_map.parameters(), LARGEST_GRADIENT)):
                 optimizer.step()
-            move_towards(mean, step_map, 1.0 - args.average)
             rate.step()
     step_map.load_state_dict(best.state)
     return step_map, best, scores
-
-
-@torch.no_grad()
-def move_towards(mean: Trained, step_map: Trained, part: float) -> None:
-    """Move the parameters of a mean of maps a part of the way to those of a map."""
-    for ours, theirs in zip(mean.parameters(), step_map.parameters(), strict=True):
-        ours.lerp_(theirs, part)
 
 
 def new_optimizer(step_map: Trained, rate: float) -> torch.optim.Optimizer:
@@ -111,8 +99,6 @@ def gradients(step_map: Trained, study: Study) -> Iterator[None]:
                     step_map.followed(start, worth)
                 else:
                     step_map.evolve(start, worth, study.args.sigma, rng)
-            if study.args.tables:
-                cells.followed(step_map, cells.drawn(rng, study.args.tables), int(rng.integers(2**31)))
             yield
     for batch in study.batches():
         noise = [rng.random((int(start.horizon[0]), len(start.t))) for start in batch]

@@ -115,8 +115,8 @@ def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tu
 
 def validated_by(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what of a run its score on validation tasks depends on, beside the environment."""
-    on_horizons, tables = record.get("objective") == "score", record.get("tables", 0) > 0
-    return record["validation_tasks"], record.get("validation_kwargs") or [], on_horizons, tables
+    on_horizons = record.get("objective") == "score"
+    return record["validation_tasks"], record.get("validation_kwargs") or [], on_horizons
 
 
 def scored(

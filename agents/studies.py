@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents import cells
 from agents.export import begun_from, versions
 from agents.feedback import DECADES, FeedbackMap
 from agents.inner_loops import check_differentiable, final_log_gap
@@ -33,7 +31,7 @@ from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
-from metalearn_env.ranges import as_integer, as_positive, as_range, is_number, log_uniform_integer
+from metalearn_env.ranges import as_integer, as_positive, as_range, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.table import run_policy
@@ -50,7 +48,7 @@ WAYS = {
     "evolution": "evolution strategies",
 }
 OBJECTIVES = ("gap", "score")
-OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma", "tables", "average")
+OF_TRAINING = ("tasks", "learning_rate", "width", "through", "objective", "sigma")
 FIRST_POOL = 1  # seed of the tasks; controls are tuned on those of seed 0
 FIRST_MULTIPLES = np.logspace(-3, 1, 17)  # constant steps in units, the best of which training begins with
 
@@ -79,11 +77,9 @@ class Args:
     seed: int = 0
     """of weights, tasks and draws"""
     tasks: int = 64
-    """new training tasks at each step, of each family; 0: tables alone"""
+    """new training tasks at each step, of each family"""
     learning_rate: float = 0.05
     """of the table at the start, of the network a tenth of it; it falls to 0 as half a cosine"""
-    average: float = 0.0
-    """part of the mean of earlier iterates that is kept at each step: what is scored is the mean; 0: the iterates"""
     width: int = 64
     """hidden units of a static map, or of each of the two layers of feedback"""
     through: str = "all"
@@ -93,8 +89,6 @@ class Args:
     """of the perturbations of an evolution"""
     objective: str = "gap"
     """of feedback through steps or evolution: gap, the log gap at the end, or score, see agents/worth.py"""
-    tables: int = 0
-    """cells of tabular learners in use, beside at each step of feedback through steps, see agents/cells.py"""
     pool: int = 1024
     """training tasks of each family and horizon whose scores are known, for the objective score"""
     validate_every: int = 100
@@ -118,7 +112,7 @@ class Study:
     def __post_init__(self) -> None:
         args = self.args
         for name in ("steps", "tasks", "width", "validate_every", "pool"):
-            as_integer(name, getattr(args, name), minimum=0 if name == "tasks" and args.tables else 1)
+            as_integer(name, getattr(args, name), minimum=1)
         of_strings = {"kind": KINDS, "strategy": get_args(Strategy), "unit": UNITS, "through": tuple(WAYS)}
         for name, known in (*of_strings.items(), ("objective", OBJECTIVES)):
             if getattr(args, name) not in known:
@@ -133,15 +127,10 @@ class Study:
         as_positive("learning_rate", args.learning_rate)
         as_integer("seed", args.seed, minimum=0)
         as_integer("test_tasks", args.test_tasks, minimum=scoring.LEAST_TASKS)
-        if not (is_number(args.average) and 0.0 <= args.average < 1.0):
-            raise ValueError(f"average is in [0, 1), not {args.average!r}")
-        as_integer("tables", args.tables, minimum=0)
-        if args.tables and (args.through != "steps" or self.action != "absolute"):
-            raise ValueError("tables are for feedback through steps, of absolute actions")
         if args.init is not None:
             trainable(args.init, self.interface)
         fixed: dict[str, Any] = {"action": self.action, "strategy": args.strategy, "ritz": 0}
-        if args.through == "all" or args.tables:
+        if args.through == "all":
             fixed |= {"interval": 1, "resolution": 0.0}
         for name, value in fixed.items():
             if self.options.get(name, value) != value:
@@ -195,11 +184,8 @@ class Study:
         return [tasks for of in of_horizons for tasks in self.sets("validation", self.args.validation_tasks, **of)]
 
     def score(self, step_map: Trained) -> float:
-        """Return the mean score on validation tasks, and more on validation tables, if tables are trained on."""
-        found = mean_score(self.validation, lambda tasks: self.reach(step_map, tasks)) if self.args.tasks else 0.0
-        if self.args.tables and isinstance(step_map, FeedbackMap):
-            found += cells.judged(step_map.policy(step_map.interface())).score
-        return found
+        """Return the mean score on validation tasks."""
+        return mean_score(self.validation, lambda tasks: self.reach(step_map, tasks))
 
     @property
     def horizon(self) -> int:
@@ -223,8 +209,6 @@ class Study:
     def batches_to_follow(self) -> Iterator[Batch]:
         """Yield training tasks for ever, and what their log gaps are worth, for feedback that is not through all."""
         args = self.args
-        if not args.tasks:
-            return repeat(())
         if args.objective == "score":
             pools = [
                 self.sets("train", args.pool, FIRST_POOL + args.seed, horizon=horizon) for horizon in self.horizons

@@ -35,7 +35,8 @@ KNOWN_ANSWER = """Where inputs are Gaussian and of equal variance, the best step
 within 10 %, strong: 5 %."""
 
 OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight. What could be known beforehand, where
-agents are not clearly above 0: [beforehand.md](beforehand.md)."""
+agents are not clearly above 0: [beforehand.md](beforehand.md). Agents of `q-learning-wide` were trained on dimensions,
+noise and discounts as far out as these axes, and `clustering-wide` on horizons that vary."""
 
 INVARIANCE = """Actions on the same tasks, the objective times 10^6 or 10^-6 (a coin for each task), or all inputs of a
 data set, which are standardised, times 10^6 and 10^-6. What is left is rounding, which long runs amplify, unless agents

@@ -35,6 +35,17 @@ def test_a_world_is_an_environment_and_a_process(name: str) -> None:
     assert (np.abs(task.optimum).max(axis=1) > 0.0).all()
 
 
+@pytest.mark.parametrize("name", [grid_id(split, index, "Errand") for split in WORLDS for index in (0, 1)])
+def test_an_errand_has_an_end_that_is_worth_going_to(name: str) -> None:
+    env = gym.make(name).unwrapped
+    check_env(env)
+    outcomes = [one for of_state in env.get_wrapper_attr("P").values() for (one,) in of_state.values()]
+    assert {probability for probability, *_ in outcomes} == {1.0}
+    assert {reward for *_, reward, ends in outcomes if ends} == {max(reward for *_, reward, _ in outcomes)}
+    task = draw_tasks(QLearning(mdp=name), 0, 8, 5)
+    assert (np.abs(task.optimum).max(axis=1) > 0.0).all()
+
+
 def test_worlds_of_the_splits_differ() -> None:
     tables = {
         split: {str(gym.make(grid_id(split, index)).unwrapped.get_wrapper_attr("P")) for index in range(worlds)}
