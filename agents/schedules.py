@@ -39,6 +39,7 @@ from agents.studies import Args, Study, Trained
 from metalearn_env.commandline import run
 from metalearn_env.progress import progress
 from metalearn_env.scoring import Row, score_row
+from metalearn_env.scoring.statistics import Estimate
 
 LARGEST_GRADIENT = 1.0  # norm; a longer one is shortened
 
@@ -132,7 +133,8 @@ def main(args: Args) -> None:
     if args.unit == "task":
         print(f"policy: {args.out / POLICY}")
     else:
-        print("test tasks: {0.iqm:.3f} [{0.low:.3f}, {0.high:.3f}]".format(test_row(study, [step_map])))
+        row = test_row(study, [step_map])
+        print(f"test tasks: {Estimate(row.iqm, row.low, row.high)}")
 
 
 def test_row(study: Study, maps: Sequence[Trained]) -> Row:

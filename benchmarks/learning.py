@@ -66,8 +66,9 @@ Mixture --only base network epochs "reward units" --steps 2000000 --runs runs/lo
 whose rows are not in the table) these two epochs are level with the base, .008 [-.017, .033] and .014 [-.007, .040],
 and so are, with four times, relu alone, .005 [-.016, .031], and rewards that are not divided, .001 [-.019, .024]; one
 of three runs of two layers of 128 then learns nothing. Two layers of 32 or 48 would be cheaper still, but come to -.113
-and -.080 where those of 64 beside them come to -.035 (`--seeds 0 1 2 3 4`, not in the table either), and with eight
-times the steps to .074 and .093, where those of 64 come to .108.
+and -.080 where those of 64 that were trained beside them come to -.035 (these two epochs with relu, five seeds:
+`--envs Mixture --only epochs --seeds 0 1 2 3 4`), and with eight times the steps (`--steps 4000000`, three seeds) to
+.074 and .093 where those of 64 come to .108; none of these is in the table.
 
 Minibatches are noisy (`minibatch`: batches of 1 to 8, 200 inner steps), and there an agent that decides at each step
 hardly learns. One that decides every 10 steps does, and better still if it sees the means over the steps in between

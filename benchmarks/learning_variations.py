@@ -90,7 +90,11 @@ VARIATIONS = (
     _epochs(1, 400),
     Variation("epochs", "2, in batches of 1600, at lin_0.002, relu", hyperparams=(RELU, *LIGHT)),
     *(
-        Variation("epochs", f"the same, two layers of {width}", hyperparams=(networks(width, units="relu"), *LIGHT))
+        Variation(
+            "epochs",
+            f"2, in batches of 1600, at lin_0.002, relu, two layers of {width}",
+            hyperparams=(networks(width, units="relu"), *LIGHT),
+        )
         for width in (32, 48)
     ),
     *(Variation("network", f"two layers of {width}", hyperparams=(networks(width),)) for width in (32, 128)),

@@ -25,6 +25,7 @@ from metalearn_env.progress import progress
 from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import LEAST_TASKS, TaskSet, score_row
 from metalearn_env.scoring.measures import final_gaps
+from metalearn_env.scoring.statistics import Estimate
 from metalearn_env.scoring.table import contender, run_policy
 
 SPREAD = ("dimension:64", "conditioning:[10,10000]", "horizon:40")
@@ -70,7 +71,7 @@ def line(name: str, args: Args, gaps: Sequence[np.ndarray]) -> str:
     """Return a line of a table for final log gaps of one or several seeds."""
     (tasks,) = Study(args).sets("test", args.test_tasks)
     row = score_row(name, "control", [tasks], [np.atleast_2d(np.stack(gaps))])
-    return f"| {name} | {row.iqm:.3f} [{row.low:.3f}, {row.high:.3f}] | {row.diverged:.1%} |"
+    return f"| {name} | {Estimate(row.iqm, row.low, row.high)} | {row.diverged:.1%} |"
 
 
 def beside(args: Args) -> list[str]:

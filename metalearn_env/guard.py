@@ -12,7 +12,7 @@ from metalearn_env.session import HORIZON
 from metalearn_env.stepper import Stepper
 
 SHRUNK = 0.1
-_STATE = ("horizon", "highest", "most", "last", "stepper")
+STATE = ("horizon", "highest", "most", "last", "stepper")
 
 
 class Guard:
@@ -62,21 +62,31 @@ class GuardedStepper:
 
     Args:
         policy: a policy.
-        horizon: updates of the run; None: unknown, the policy is told of 50, and twice as many whenever they have
-            passed. Step sizes beyond it are the last one within. It may be set anew before the first step.
+        horizon: updates of the run, beyond which the step size stays; None: unknown.
         descriptor: what the policy may know of the task, see `Stepper`.
         explodes_at: times the first loss, above which a loss is none to go on from.
+        last: the step size before the first.
 
     Attributes:
-        last: the last step size; 1 before the first.
+        horizon: may be set before the first step. Of an unknown one the policy is told 50, and twice as many whenever
+            they have passed.
+        last: the last step size.
 
     Raises:
         ValueError: a value that cannot be honoured.
     """
 
-    def __init__(self, policy: Policy, *, horizon: int | None, descriptor: Sequence[float], explodes_at: float) -> None:
-        self.policy, self.horizon, self.last = policy, horizon, 1.0
-        self._descriptor, self._guard = descriptor, Guard(explodes_at)
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        horizon: int | None,
+        descriptor: Sequence[float],
+        explodes_at: float,
+        last: float = 1.0,
+    ) -> None:
+        self.horizon, self.last = horizon, last
+        self._policy, self._descriptor, self._guard = policy, descriptor, Guard(explodes_at)
         self._new(1.0, 0)  # whatever cannot be honoured is found out here
         self._stepper: Stepper | None = None  # of the run as it was last begun
 
@@ -126,7 +136,7 @@ class GuardedStepper:
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes with time, as plain JSON values."""
         stepper = None if self._stepper is None else self._stepper.state_dict()
-        return dict(zip(_STATE, (self.horizon, self._guard.highest, self.most, self.last, stepper), strict=True))
+        return dict(zip(STATE, (self.horizon, self._guard.highest, self.most, self.last, stepper), strict=True))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to what `state_dict` told, with the same policy.
@@ -144,4 +154,4 @@ class GuardedStepper:
     def _new(self, unit: float, t: int) -> Stepper:
         """Return a stepper for the updates that are left."""
         left = HORIZON if self.horizon is None else max(1, self.horizon - t)
-        return Stepper(self.policy, unit=unit, horizon=left, descriptor=self._descriptor)
+        return Stepper(self._policy, unit=unit, horizon=left, descriptor=self._descriptor)

@@ -195,11 +195,12 @@ class Updates:
             self._forget_averages()
 
     def _forget_averages(self) -> None:
-        """Let the optimiser's averages begin anew: all make them when they miss them, but for an older Adagrad."""
-        self.optimizer.state.clear()
-        if isinstance(self.optimizer, self._torch.optim.Adagrad):
-            groups = [dict(group) for group in self.optimizer.param_groups]
-            self.optimizer.state.update(self._torch.optim.Adagrad(groups, **self.optimizer.defaults).state)
+        """Let the optimiser's averages begin anew."""
+        if type(self.optimizer) is not self._torch.optim.Adagrad:
+            return self.optimizer.state.clear()
+        for state in self.optimizer.state.values():  # that of PyTorch 2.3 makes them when it is made, and never again
+            state["step"].zero_()
+            state["sum"].fill_(self.optimizer.defaults["initial_accumulator_value"])
 
     def back(self) -> None:
         """Put theta where it was before the last update that was made anew, if there is one; once."""

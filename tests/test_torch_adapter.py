@@ -369,18 +369,28 @@ def test_averages_that_met_a_bad_gradient_between_decisions_begin_anew(make: Any
     assert all(value.isfinite().all() for _, value in flat(loop.optimizer.state_dict()["state"]))
 
 
-def test_averages_that_are_made_beforehand_begin_anew_as_those_of_a_new_optimizer() -> None:
+class OwnAdagrad(torch.optim.Adagrad):
+    """An Adagrad with an option of its own."""
+
+    def __init__(self, parameters: Any, **options: Any) -> None:
+        super().__init__(parameters, **options)
+        self.defaults["own"] = True
+
+
+@pytest.mark.parametrize("cls", [torch.optim.Adagrad, OwnAdagrad])
+def test_averages_that_are_made_beforehand_begin_anew(cls: Any) -> None:
     """Adagrad makes its sums when it is made; that of PyTorch 2.3 does not make them again."""
     policy = fixed(0.0)
     interval = Policy(policy.layers, {**policy.header, "interval": 4})
-    loop = Loop(interval, lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=0.5)).run(5)
+    loop = Loop(interval, lambda p: cls(p, lr=0.01, initial_accumulator_value=0.5)).run(5)
     loop.scheduler.step(loop.loss())
     loop.model[0].weight.grad[0, 0] = math.nan
     loop.optimizer.step()
     with pytest.warns(RuntimeWarning, match="update 6: the loss is nan"):
         loop.run(1)
-    assert all((state["sum"] == 0.5).all() and state["step"] == 0 for state in loop.optimizer.state.values())
-    assert len(loop.optimizer.state) == 4
+    state = loop.optimizer.state
+    assert len(state) == (4 if cls is torch.optim.Adagrad else 0)
+    assert all((of["sum"] == 0.5).all() and of["step"] == 0 for of in state.values())
     assert loop.run(6).theta().isfinite().all()
 
 

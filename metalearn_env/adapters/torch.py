@@ -54,13 +54,13 @@ try:
 except ImportError as error:
     raise ImportError('the adapter needs PyTorch: pip install torch (or "metalearn-env[agents]")') from error
 
-from metalearn_env.guard import GuardedStepper
+from metalearn_env.guard import STATE, GuardedStepper
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer
 from metalearn_env.updates import Updates
 
-_STATE = ("t", "horizon", "highest", "most", "last", "stepper", "updates")
+_STATE = ("t", *STATE, "updates")
 
 
 class LearnedStepSize:
@@ -99,8 +99,8 @@ class LearnedStepSize:
             horizon=None if horizon is None else as_integer("horizon", horizon, minimum=1),
             descriptor=_described(optimizer, batch_size, descriptor or {}),
             explodes_at=explodes_at,
+            last=self._updates.rates[0],
         )
-        self._steps.last = self._updates.rates[0]
         self.t = 0  # updates so far, those that were left out among them
         self._loss: float | None = None  # of the update to come
         self._skips = False  # that update is to be left out
