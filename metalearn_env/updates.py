@@ -196,11 +196,12 @@ class Updates:
 
     def _forget_averages(self) -> None:
         """Let the optimiser's averages begin anew."""
-        if type(self.optimizer) is not self._torch.optim.Adagrad:
-            return self.optimizer.state.clear()
-        for state in self.optimizer.state.values():  # that of PyTorch 2.3 makes them when it is made, and never again
-            state["step"].zero_()
-            state["sum"].fill_(self.optimizer.defaults["initial_accumulator_value"])
+        state, zeros, full = self.optimizer.state, self._torch.zeros_like, self._torch.full_like
+        if not isinstance(self.optimizer, self._torch.optim.Adagrad):
+            return state.clear()
+        first = self.optimizer.defaults["initial_accumulator_value"]
+        for p, of in state.items():  # that of PyTorch 2.3 makes them when it is made, and never again
+            state[p] = {"step": zeros(of["step"]), "sum": full(of["sum"], first)}
 
     def back(self) -> None:
         """Put theta where it was before the last update that was made anew, if there is one; once."""
