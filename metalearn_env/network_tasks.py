@@ -64,8 +64,8 @@ class Sizes(NamedTuple):
     activation: Integers  # an index of `ACTIVATIONS`
 
 
-class Learners(NamedTuple):
-    """n networks that are to learn."""
+class Initial(NamedTuple):
+    """n networks as they are before they learn."""
 
     shape: Shape
     first: Array  # (n, p) parameters to begin with
@@ -119,23 +119,23 @@ class NetworkLaw:
 
     def build(self, draw: NetworkDraw) -> NetworkTask:
         sizes = self._sizes(draw)
-        learner = self._perceptrons(draw, sizes) if self.layers else self._modules(draw)
-        inputs, targets = self._examples(draw, sizes, learner)
+        initial = self._perceptrons(draw, sizes) if self.layers else self._modules(draw)
+        inputs, targets = self._examples(draw, sizes, initial)
         descriptor = [
             np.log10(sizes.dimension),
-            np.log10(learner.parameters),
-            learner.hidden_layers,
+            np.log10(initial.parameters),
+            initial.hidden_layers,
             np.log10(sizes.classes),
             np.full(len(inputs), 1.0 / self.batch_size if self.batch_size else 0.0),
-            *learner.curved.T,
+            *initial.curved.T,
         ]
         return NetworkTask(
             inputs,
             draw.rows,
             targets,
-            *learner.shape,
+            *initial.shape,
             objective=10.0 ** decades(draw.uniform[:, 5], *self.scale),
-            first=learner.first,
+            first=initial.first,
             descriptor=np.stack(descriptor, axis=1).astype(np.float64),
             batches=draw.batches,
         )
@@ -158,7 +158,7 @@ class NetworkLaw:
             activation=known[(draw.uniform[:, 4] * len(known)).astype(np.int64)],
         )
 
-    def _perceptrons(self, draw: NetworkDraw, sizes: Sizes) -> Learners:
+    def _perceptrons(self, draw: NetworkDraw, sizes: Sizes) -> Initial:
         shape = Shape(
             (np.arange(self.depth[1]) < sizes.depth[:, None]).astype(np.float64),
             (np.arange(self.width[1]) < sizes.width[:, None]).astype(np.float64),
@@ -171,12 +171,12 @@ class NetworkLaw:
         gain = gain * log_uniform(draw.spreads[:, 2], *self.gain)
         curved = np.stack([sizes.activation == index for index in (1, 2)], axis=1).astype(np.float64)
         first = draw.weights * scale * gain[:, None] * ~self._of_biases
-        return Learners(shape, first, there.sum(axis=1), sizes.depth, curved, there, scale)
+        return Initial(shape, first, there.sum(axis=1), sizes.depth, curved, there, scale)
 
-    def _modules(self, draw: NetworkDraw) -> Learners:
+    def _modules(self, draw: NetworkDraw) -> Initial:
         assert isinstance(self.networks, Modules)
         n, none = len(draw.seed), np.zeros((len(draw.seed), 0))
-        return Learners(
+        return Initial(
             Shape(*(none for _ in Shape._fields)),
             first=np.stack([self.networks.initial(int(seed)) for seed in draw.seed]),
             parameters=np.full(n, self.networks.num_parameters),
@@ -186,14 +186,14 @@ class NetworkLaw:
             scale=none,
         )
 
-    def _examples(self, draw: NetworkDraw, sizes: Sizes, learner: Learners) -> tuple[Array, NDArray[Any]]:
+    def _examples(self, draw: NetworkDraw, sizes: Sizes, initial: Initial) -> tuple[Array, NDArray[Any]]:
         """Return inputs, (n, e, d), or (n, 0, 0) where they are rows of a data set, and targets."""
         if self.data is not None:
             assert self.targets is not None
             return np.zeros((len(draw.uniform), 0, 0)), self.targets[draw.rows]
         inputs = self._spread(draw, self._seen(sizes))
-        size = np.where(self._of_biases, TEACHER_BIAS * learner.there, TEACHER_GAIN * learner.scale)
-        return inputs, self._taught(draw.teacher * size, inputs, learner.shape, sizes.classes, draw)
+        size = np.where(self._of_biases, TEACHER_BIAS * initial.there, TEACHER_GAIN * initial.scale)
+        return inputs, self._taught(draw.teacher * size, inputs, initial.shape, sizes.classes, draw)
 
     def _seen(self, sizes: Sizes) -> NDArray[np.bool_]:
         """Return which coordinates of the inputs there are, (n, d)."""
