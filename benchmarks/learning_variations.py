@@ -16,7 +16,6 @@ WITHOUT_NOISE = ("LinearRegression", "Mixture")
 BASE = "base"
 OF_BASE = ("n_epochs:6", "batch_size:1600", "learning_rate:lin_0.001", networks())  # on every environment
 RELU = networks(units="relu")
-LIGHT = ("n_epochs:2", "batch_size:1600", "learning_rate:lin_0.002")
 HIDDEN = ("task", "progress", "history", "curvature", "cosine")
 
 
@@ -63,10 +62,15 @@ def _of_algorithm(name: str, option: str, *values: str) -> list[Variation]:
     return [Variation(name, value, hyperparams=(f"{option}:{value}",)) for value in values]
 
 
-def _epochs(epochs: int, batch: int) -> Variation:
-    return Variation(
-        "epochs", f"{epochs}, in batches of {batch}", hyperparams=(f"n_epochs:{epochs}", f"batch_size:{batch}")
-    )
+def _epochs(epochs: int, batch: int, *others: str, told: str = "") -> Variation:
+    hyperparams = (f"n_epochs:{epochs}", f"batch_size:{batch}", *others)
+    return Variation("epochs", f"{epochs}, in batches of {batch}{told}", hyperparams=hyperparams)
+
+
+def _light(epochs: int, batch: int, rate: str, width: int = 64) -> Variation:
+    """Return updates of little arithmetic, for networks of relu."""
+    told = f", at {rate}, relu" + ("" if width == 64 else f", two layers of {width}")
+    return _epochs(epochs, batch, f"learning_rate:{rate}", networks(width, units="relu"), told=told)
 
 
 def _decisions(value: str, *env_kwargs: str) -> Variation:
@@ -88,15 +92,9 @@ VARIATIONS = (
     _epochs(3, 800),
     _epochs(2, 640),
     _epochs(1, 400),
-    Variation("epochs", "2, in batches of 1600, at lin_0.002, relu", hyperparams=(RELU, *LIGHT)),
-    *(
-        Variation(
-            "epochs",
-            f"2, in batches of 1600, at lin_0.002, relu, two layers of {width}",
-            hyperparams=(networks(width, units="relu"), *LIGHT),
-        )
-        for width in (32, 48)
-    ),
+    _light(2, 1600, "lin_0.002"),
+    *(_light(2, 1600, "lin_0.002", width) for width in (32, 48)),
+    *(_light(1, 800, rate) for rate in ("lin_0.002", "lin_0.003", "lin_0.004")),
     *(Variation("network", f"two layers of {width}", hyperparams=(networks(width),)) for width in (32, 128)),
     Variation("network", "relu", hyperparams=(RELU,)),
     *(Variation("hidden", name, hyperparams=(f"hidden:[{name}]",)) for name in HIDDEN),

@@ -113,7 +113,8 @@ def test_the_speed_of_training_and_policies_is_a_page() -> None:
     pytest.importorskip("yaml")
     from benchmarks import policies
 
-    lines = policies.page((2,), 1, 1, n_steps=4, batch_size=8, n_epochs=1, policy_kwargs={"net_arch": [4]}).splitlines()
+    small = {"n_steps": 4, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [4]}}
+    lines = policies.page((2,), rounds=1, calls=1, first=1, **small).splitlines()
     (training,) = [line for line in lines if line.startswith("| 2 |")]
     native, singles = (float(cell.replace(",", "")) for cell in training.split(" | ")[1:3])
     assert native > 0.0

@@ -67,11 +67,11 @@ def test_there_is_a_file_for_each_algorithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "n_epochs", "learning_rate", "units"),
-    [(ENV, 6, "lin_0.001", {}), (MIXTURE, 2, "lin_0.002", {"activation_fn": "relu"})],
+    ("env", "n_epochs", "batch_size", "learning_rate", "units"),
+    [(ENV, 6, 1600, "lin_0.001", {}), (MIXTURE, 1, 800, "lin_0.003", {"activation_fn": "relu"})],
 )
 def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
-    env: str, n_epochs: int, learning_rate: str, units: dict[str, str]
+    env: str, n_epochs: int, batch_size: int, learning_rate: str, units: dict[str, str]
 ) -> None:
     chosen = settings(algorithm("ppo").cls, read(FOLDER / "ppo.yml", env))
     assert chosen == Settings(
@@ -79,7 +79,7 @@ def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
         n_envs=256,
         policy="MlpPolicy",
         arguments={
-            **{"n_steps": 50, "batch_size": 1600, "n_epochs": n_epochs, "learning_rate": learning_rate},
+            **{"n_steps": 50, "batch_size": batch_size, "n_epochs": n_epochs, "learning_rate": learning_rate},
             **{"gamma": 1.0, "gae_lambda": 0.9, "ent_coef": 0.0},
             "policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.7, **units},
         },
