@@ -22,8 +22,13 @@ from benchmarks.trainings import networks
 
 def _minibatches() -> str:
     """Return a mixture of the batch sizes of the bar; its spectrum is the one that gives the earlier figures back."""
-    options = '"dimension": 10, "conditioning": [1, 100], "spectrum": "linear-uniform"'
-    entries = [f'{{"family": "LinearRegression", {options}, "batch_size": {b}}}' for b in (1, 2, 4, 8)]
+    common = '"dimension": 10, "conditioning": [1, 100], "spectrum": "linear-uniform"'
+    return _families("LinearRegression", *(f'{common}, "batch_size": {size}' for size in (1, 2, 4, 8)))
+
+
+def _families(family: str, *options: str) -> str:
+    """Return a mixture of one family, with other options each."""
+    entries = [f'{{"family": "{family}"{", " * bool(one)}{one}}}' for one in options]
     return f"families:[{', '.join(entries)}]"
 
 
@@ -57,9 +62,7 @@ def _wide() -> str:
     )
     worlds = [grid_id("train", index) for index in (0, 3, 5, 6)]
     worlds += [grid_id("train", index, "Errand") for index in (0, 1)]
-    options = [*garnets, *(f'"mdp": "{world}"' for world in worlds)]
-    entries = [f'{{"family": "QLearning"{", " * bool(one)}{one}}}' for one in options]
-    return f"families:[{', '.join(entries)}]"
+    return _families("QLearning", *garnets, *(f'"mdp": "{world}"' for world in worlds))
 
 
 def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...]:
