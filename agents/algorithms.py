@@ -16,9 +16,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
+from agents.export import begin_from
 from agents.settings import Settings, default
 from agents.views import Privileged, RawRewards, blindfold
 from metalearn_env.adapters.sb3 import make_sb3_env
+from metalearn_env.policy import Policy
 
 ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
 
@@ -124,8 +126,15 @@ def make_env(env_id: str, options: Mapping[str, Any], settings: Settings, gamma:
     return Privileged(env) if settings.privileged else env
 
 
-def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Settings, seed: int) -> BaseAlgorithm:
-    """Return an untrained agent.
+def new_model(
+    name: str,
+    env_id: str,
+    options: Mapping[str, Any],
+    settings: Settings,
+    seed: int,
+    init: Policy | None = None,
+) -> BaseAlgorithm:
+    """Return an untrained agent, or one whose actor has the weights of the policy ``init``.
 
     Raises:
         ValueError, TypeError: an option, or a hyperparameter, that cannot be honoured.
@@ -142,6 +151,8 @@ def new_model(name: str, env_id: str, options: Mapping[str, Any], settings: Sett
         model: BaseAlgorithm = built(**arguments, seed=seed, device="cpu")
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name} does not take these hyperparameters: {error} ({settings.arguments})") from error
+    if init is not None:
+        begin_from(model, init)
     if settings.hidden or settings.privileged:
         blindfold(model, settings.hidden)
     return model

@@ -162,7 +162,7 @@ def main(args: Args) -> None:
     sets = validation(teachers, args.validation_tasks)
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
-    record["out"] = str(args.out)
+    record |= {"out": str(args.out), "taught_on": [(teacher.env, teacher.env_kwargs) for teacher in teachers]}
     write_run(args.out, record)
     says, best = header(record, teachers, asked), -np.inf
     for step, student in trained(args, teachers, says):

@@ -15,8 +15,9 @@ import tyro
 
 from agents.colours import AGENT
 from agents.pictures import check_drawn, draw_episode, draw_training
-from agents.runs import POLICY
+from agents.runs import POLICY, check_runs
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_values, run
+from metalearn_env.files import write_whole
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -74,8 +75,7 @@ def main(args: Args) -> None:
         if path is not None and path.suffix != ".png":
             raise ValueError(f"a picture is a .png file, not {path}")
     files = [folder / POLICY for folder in args.runs]
-    trained = [load(file) for file in files]
-    check_alike(trained)
+    trained = loaded_alike(args.runs)
     if args.plot is not None:
         check_drawn(args.runs)
     kinds = kinds_of_tasks(args, trained[0])
@@ -91,7 +91,7 @@ def main(args: Args) -> None:
     ]
     print("\n\n".join(map(formatted, results)))
     if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        write_whole(args.json, (json.dumps(results, indent=1) + "\n").encode())
     if args.plot is not None:
         draw_training(args.runs, args.plot)
     if args.episode is not None:
@@ -104,14 +104,20 @@ def beside(agents: Sequence[Contender], sets: Sequence[TaskSet], names: Sequence
     return [*others, *agents, last]
 
 
-def check_alike(trained: Sequence[Policy]) -> None:
-    """Raise ``ValueError`` unless there are policies, all trained on the same environment."""
-    if not trained:
-        raise ValueError("name at least one folder of a run")
+def loaded_alike(runs: Sequence[Path]) -> list[Policy]:
+    """Return the policies of runs.
+
+    Raises:
+        ValueError: no runs, one twice, or runs on different environments.
+        FileNotFoundError: a run has no policy.
+    """
+    check_runs(runs)
+    trained = [load(folder / POLICY) for folder in runs]
     for name in ("env", "env_kwargs", "action", "strategy", "history"):
         values = [policy.header[name] for policy in trained]
         if any(value != values[0] for value in values):
             raise ValueError(f"the runs are of one agent, trained with other seeds; their {name} differ: {values}")
+    return trained
 
 
 def kinds_of_tasks(args: Args, policy: Policy) -> list[list[TaskSet]]:

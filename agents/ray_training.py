@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
-from agents.runs import CHECKPOINTS, POLICY, SCORES, read_scores
+from agents.runs import CHECKPOINTS, POLICY, SCORES, keep_scores
 from agents.training import mean_score, new_logger
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -113,10 +113,3 @@ class Training:
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
     return sorted((path for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()), key=lambda p: int(p.name))
-
-
-def keep_scores(folder: Path, done: int) -> None:
-    """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
-    kept = [row for row in read_scores(folder) if row[0] <= done]
-    with (folder / SCORES).open("w", newline="") as file:
-        csv.writer(file).writerows(kept)

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 
 from agents import figures
 from agents.colours import AGENT
-from agents.evaluate import beside, check_alike
+from agents.evaluate import beside, loaded_alike
 from agents.runs import POLICY
 from metalearn_env.commandline import INTERRUPTED, key_values, run
-from metalearn_env.policy import Policy, load
+from metalearn_env.files import write_whole
+from metalearn_env.policy import Policy
 from metalearn_env.scoring import LEAST_TASKS, Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import contender, policies
@@ -92,8 +93,7 @@ def main(args: Args) -> None:
     if args.split == "ood":
         raise ValueError("split is train, validation or test; what is out of distribution is --ood")
     files = [folder / POLICY for folder in args.runs]
-    trained = [load(file) for file in files]
-    check_alike(trained)
+    trained = loaded_alike(args.runs)
     args.out.mkdir(parents=True, exist_ok=True)
     env = args.env or trained[0].header["env"]
     options = key_values(args.env_kwargs) or ({} if args.env else trained[0].header["env_kwargs"])
@@ -112,8 +112,8 @@ def main(args: Args) -> None:
         sections += [_heading("Out of distribution"), *_shown(moved, args.out, "ood")]
     sections += [_heading("Where it comes from"), f"<pre>{html.escape(_origin(trained))}</pre>"]
     page = PAGE.substitute(title=html.escape(f"{env}: trained agent"), body="\n".join(sections))
-    (args.out / "report.html").write_text(page)
-    (args.out / "report.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(args.out / "report.html", page.encode())
+    write_whole(args.out / "report.json", (json.dumps(result, indent=1) + "\n").encode())
     print(args.out / "report.html")
 
 

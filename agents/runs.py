@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def check_new(folder: Path) -> None:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume it if it has checkpoints")
 
 
+def check_runs(folders: Sequence[Path]) -> None:
+    """Raise ``ValueError`` if there are no folders of runs, or one is named twice, which would count as two seeds."""
+    if not folders:
+        raise ValueError("name at least one folder of a run")
+    places = [folder.resolve() for folder in folders]
+    if twice := [str(folder) for folder, place in zip(folders, places, strict=True) if places.count(place) > 1]:
+        raise ValueError(f"a run is named once, not twice: {', '.join(twice)}")
+
+
 def write_run(folder: Path, record: dict[str, Any]) -> None:
     """Write what there is to know of a run, all of it or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,9 +55,10 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> bool:
-    """Return whether a run is through: it took some time, and its last checkpoint, if it has any, is of all steps."""
+    """Return whether a run is through: it has a policy, and its last checkpoint, if it has any, is of all steps."""
     record = read_run(folder) if (folder / RUN).exists() else {}
-    return bool(record.get("wall_seconds")) and not 0 <= reached(folder) < record["steps"]
+    has_policy = any((folder / name).exists() for name in (POLICY, BEST))
+    return has_policy and bool(record.get("wall_seconds")) and not 0 <= reached(folder) < record["steps"]
 
 
 def reached(folder: Path) -> int:
@@ -74,3 +85,10 @@ def read_scores(folder: Path) -> list[tuple[int, float]]:
         return []
     whole, _, _ = path.read_text().rpartition("\n")
     return [(int(steps), float(iqm)) for steps, iqm in csv.reader(whole.splitlines())]
+
+
+def keep_scores(folder: Path, steps: int) -> list[tuple[int, float]]:
+    """Forget the scores that a resumed run took after its checkpoint of so many steps, and return the others."""
+    kept = [row for row in read_scores(folder) if row[0] <= steps]
+    write_whole(folder / SCORES, "".join(f"{then},{iqm}\n" for then, iqm in kept).encode())
+    return kept

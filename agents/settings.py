@@ -47,12 +47,15 @@ WHOLE = ("n_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "buffer_s
 
 @dataclass(frozen=True)
 class Linear:
-    """A value that falls linearly from ``first`` to 0 over a run."""
+    """A value that falls linearly from ``first`` to 0 over a run.
+
+    A last rollout may reach beyond the steps that were asked for, where ``remaining`` is below 0 and the value is not.
+    """
 
     first: float
 
     def __call__(self, remaining: float) -> float:
-        return self.first * remaining
+        return self.first * max(remaining, 0.0)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import tyro
 
 from agents.cards import CARDS, write_cards
 from agents.evaluate import beside
-from agents.runs import POLICY, read_run
+from agents.runs import POLICY, check_runs, finished, read_run
 from metalearn_env.commandline import key_values, run
 from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
@@ -31,7 +31,7 @@ from metalearn_env.session import SESSION_OPTIONS
 OF_AGENTS = set(SESSION_OPTIONS) - {"horizon"}  # of the options of a session, those that leave the tasks as they are
 SHOWN = ("tuned-constant", "tuned-decay", "best-rule-per-task")  # on a card, with the best rule and the policy
 KEPT = ("controller", "iqm", "low", "high", "diverged")
-DIGITS = 4
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,14 @@ def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tu
     """Return the run of the best score on validation tasks, or of the seed to ``take``, and (seed, score) of all.
 
     Raises:
-        ValueError: no runs, runs whose scores are of other tasks, or not one of that seed.
+        ValueError: no runs, one twice or not through, runs whose scores are of other tasks, or not one of that seed.
         FileNotFoundError: a run has no policy.
     """
-    if not runs:
-        raise ValueError("name at least one folder of a run")
+    check_runs(runs)
     headers = [load(folder / POLICY).header for folder in runs]
+    for folder in runs:
+        if not finished(folder):
+            raise ValueError(f"{folder} is a run that is not through; go on with it, or leave it out")
     of_tasks = [
         (header["env"], task_options(header["env_kwargs"]), *validated_by(read_run(folder)))
         for folder, header in zip(runs, headers, strict=True)
@@ -116,7 +118,7 @@ def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tu
 def validated_by(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what of a run its score on validation tasks depends on, beside the environment."""
     on_horizons = record.get("objective") == "score"
-    return record["validation_tasks"], record.get("validation_kwargs") or [], on_horizons
+    return record["validation_tasks"], record.get("validation_kwargs") or [], on_horizons, record.get("taught_on")
 
 
 def scored(

@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import CallbackList
 
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
-from agents.export import begin_from, begun_from, export, versions
+from agents.export import begun_from, export, versions
 from agents.runs import BEST, POLICY, check_new, read_run, write_run
 from agents.settings import Settings, default, settings
 from agents.training import (
@@ -101,9 +101,8 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         model = resumed(args, options, chosen, identity)
         record["resumed_at"].append(model.num_timesteps)
     else:
-        model = new_model(args.algo, args.env, options, chosen, args.seed)
-        if args.init is not None:
-            begin_from(model, load(args.init))
+        init = None if args.init is None else load(args.init)
+        model = new_model(args.algo, args.env, options, chosen, args.seed, init)
     if steps <= model.num_timesteps:
         raise ValueError(f"steps is above the {model.num_timesteps} that are done, not {steps}")
     record["steps"] = steps
@@ -114,7 +113,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     write_run(args.out, record)
     parts = [
         ProgressBar(steps),
-        observed := Observed(args.out, len(says["feature_names"]), args.init),
+        observed := Observed(len(says["feature_names"]), args.init),
         Validation(validation, args.validate_every, observed, args.out, says, watch),
         Logs(max(1, args.validate_every // LOGS)),
         Checkpoint(args.checkpoint_every, args.out, identity),

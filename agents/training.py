@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from agents.checkpoints import save_agent, saved_as
 from agents.export import export, versions
-from agents.runs import BEST, POLICY, SCORES, read_scores, write_run
+from agents.runs import BEST, POLICY, SCORES, keep_scores, read_scores, write_run
 from metalearn_env.commandline import key_values
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
-from metalearn_env.files import write_whole
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
 from metalearn_env.rules import Rule
@@ -115,23 +114,26 @@ class Observed(BaseCallback):
     """Keep the lowest and the highest value of every feature that is met, where an algorithm shows what it meets.
 
     Args:
-        folder: the run, whose policy file tells what was met before, if it goes on.
         width: of what policies observe; what comes behind is shown to critics alone.
         init: the policy file that a run begins from, if there is one: its weights have met what that tells.
     """
 
-    def __init__(self, folder: Path, width: int, init: Path | None = None) -> None:
+    def __init__(self, width: int, init: Path | None = None) -> None:
         super().__init__()
         self._width = width
-        before = folder / POLICY if (folder / POLICY).exists() else init
-        known = load(before).header.get("observed") if before else None
+        known = load(init).header.get("observed") if init else None
         self._range: NDArray[np.float64] | None = None if known is None else np.array(known)
+
+    def _on_training_start(self) -> None:
+        if (known := getattr(self.model, "observed", None)) is not None:  # by the checkpoint that the agent is of
+            self._range = np.array(known)
 
     def _on_step(self) -> bool:
         if (met := self.locals.get("new_obs")) is not None:
             ends = np.stack([met.min(axis=0), met.max(axis=0)])[:, : self._width].astype(np.float64)
             before = ends if self._range is None else self._range
             self._range = np.stack([np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])])
+            self.model.observed = self._range.tolist()  # type: ignore[attr-defined]
         return True
 
     @property
@@ -182,8 +184,7 @@ class Validation(BaseCallback):
 
     def _on_training_start(self) -> None:
         """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
-        kept = [row for row in read_scores(self._folder) if row[0] <= self.num_timesteps]
-        write_whole(self._folder / SCORES, "".join(f"{steps},{iqm}\n" for steps, iqm in kept).encode())
+        kept = keep_scores(self._folder, self.num_timesteps)
         self._next = kept[-1][0] + self._every if kept else 0
         self._best = max([self._best, *(iqm for _, iqm in kept)])
 

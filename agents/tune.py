@@ -107,8 +107,10 @@ def main(args: Args) -> None:
     for name in ("trials", "steps", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
     algorithm(args.algo)
-    validation_sets(train.new_record(trial_run(args, 0, {})))
+    record = train.new_record(trial_run(args, 0, {}))
+    validation_sets(record)
     asked = {name: value for name, value in train.config(train_args(args)).items() if name not in ("out", "resume")}
+    asked["settings"] = record["settings"]  # of the file of hyperparameters, which may change
     study = open_study(args, asked)
     finished = [trial for trial in study.trials if trial.state.is_finished() and trial.state.name != "FAIL"]
     for _ in range(len(finished), args.trials):
@@ -126,8 +128,7 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
     """
     asked = json.loads(json.dumps(asked, default=str))
     file, name = args.out / "study.db", f"{args.algo} on {args.env}"
-    options: dict[str, Any] = {"sampler": optuna.samplers.TPESampler(seed=args.seed)}
-    options["pruner"] = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=args.steps // 4)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=args.steps // 4)
     if file.exists():
         try:
             known = optuna.get_all_study_names(f"sqlite:///{file}")
@@ -138,7 +139,7 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
     args.out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{file}", study_name=name, direction="maximize", load_if_exists=True, **options
+        storage=f"sqlite:///{file}", study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
     )
     begun = study.user_attrs.get("asked", asked)
     if begun != asked:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.agent_merge import merged
 from benchmarks.agent_settings import SETTINGS
+from benchmarks.pages import publish
 from benchmarks.setting import SCHEDULE_STEPS
 from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, run
@@ -58,8 +59,7 @@ def table(options: argparse.Namespace) -> None:
     text = page(there, options.runs, options.tasks)
     if options.only:
         text = merged(options.out.read_text(), text, [setting.name for setting in there], [*SETTINGS])
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 def _parser() -> argparse.ArgumentParser:

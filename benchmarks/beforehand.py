@@ -20,6 +20,7 @@ import torch
 from agents.inner_loops import final_log_gap as differentiable
 from benchmarks.agent_bar import mean_by
 from benchmarks.agent_settings import SETTINGS
+from benchmarks.pages import publish
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
 from benchmarks.setting import CLUSTERING, Q_LEARNING
 from metalearn_env.clusters import ClusteringTask
@@ -238,8 +239,7 @@ def main() -> None:
         TaskSet(env, "ood", options.tasks, 0, {"ood": axis}, Cache()) for env, axes in AXES.items() for axis in axes
     ]
     text = page(tasks, SETTING.title, options.draws, options.iterations) + OF_AXES.format(draws=options.axis_draws)
-    options.out.write_text(text + "".join(line(one, options.axis_draws) for one in progress(moved, "axes")))
-    print(options.out.read_text())
+    publish(options.out, text + "".join(line(one, options.axis_draws) for one in progress(moved, "axes")))
 
 
 if __name__ == "__main__":

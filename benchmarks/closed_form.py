@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.closed_forms import advised, closed_forms, deviation, quartiles
+from benchmarks.pages import publish
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy, load
@@ -105,14 +106,13 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policies", nargs="+", metavar="FILE")
-    parser.add_argument("--split", default="validation")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--tasks", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("docs/results/closed_form.md"))
     options = parser.parse_args()
     check_writable(options.out)
     text = page([load(name) for name in options.policies], options.split, options.tasks)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import metalearn_env  # noqa: F401  (registers)
+from benchmarks.pages import publish
 from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.scoring import LEAST_SPAN, task_sets
 from metalearn_env.scoring.cache import Cache
@@ -115,8 +116,7 @@ def main() -> None:
     for env_id, env_kwargs in VARIANTS:
         variants.append(measure(env_id, env_kwargs, options.tasks))
         print(f"{variants[-1].name}: the order {verdict(variants[-1])}", file=sys.stderr)
-    options.out.write_text(page(variants))
-    print(page(variants))
+    publish(options.out, page(variants))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from agents.colours import AGENT
 from agents.runs import POLICY
 from benchmarks.agent_tables import Values
 from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
+from benchmarks.pages import publish
 from benchmarks.trainings import run_all
 from metalearn_env.commandline import check_writable, key_values, run
 from metalearn_env.scoring import Contender, TaskSet, task_sets
@@ -49,8 +50,8 @@ beside the observation. Strategies: [strategies.md](results/strategies.md). What
 
 FINDINGS = """
 What the table says, of trainings as short as these. Logarithmic rewards, relative actions and the history pay, by far.
-So does progress, on regression and the mixture only to agents that are trained without it, perhaps as their critics do
-not know how much is to come: masked, actors do not miss it there. Curvature and cosine are used, but agents trained
+So does progress, to agents of regression that are trained without it, perhaps as their critics do not know how much is
+to come: masked, actors do not miss it. Curvature and cosine are used, but agents trained
 without one of them make do with the rest, and those of regression without the descriptors of the task; agents of the
 mixture use these. A privileged critic is level with a plain one, and so are normalised returns and discounts below 1,
 or (.9 on the mixture) a little better. Of regression, other widths of the network and a lambda of .8 are a little
@@ -68,10 +69,11 @@ and so are, with four times, relu alone, .005 [-.016, .031], and rewards that ar
 of three runs of two layers of 128 then learns nothing.
 
 One epoch in batches of 800, at three times the learning rate, is half the arithmetic of these two and level with them:
--.041 where two come to -.035 (five seeds: `--envs Mixture --only base epochs --seeds 0 1 2 3 4`), and with eight times
-the steps (`--envs Mixture --only epochs --steps 4000000`, three seeds) .107 where two come to .108. Other learning
-rates, .002 and .004, come to -.085 and -.015, and then to .090 and .084. Two layers of 32 or 48 would be cheaper
-still, but with two epochs come to -.113 and -.080, and to .074 and .093; none of this paragraph is in the table.
+-.041 where two come to -.035 (five seeds: `--envs Mixture --only base epochs --seeds 0 1 2 3 4 --runs runs/five --out
+five.md`), and with eight times the steps (three seeds: `--envs Mixture --only epochs --steps 4000000 --runs runs/longer
+--out longer.md`) .107 where two come to .108. Other learning rates, .002 and .004, come to -.085 and -.015, and then to
+.090 and .084. Two layers of 32 or 48 would be cheaper still, but with two epochs come to -.113 and -.080, and to .074
+and .093; none of this paragraph is in the table.
 
 Minibatches are noisy (`minibatch`: batches of 1 to 8, 200 inner steps), and there an agent that decides at each step
 hardly learns. One that decides every 10 steps does, and better still if it sees the means over the steps in between
@@ -126,14 +128,19 @@ def _above(ours: Values, base: Values | None) -> str:
 
 
 def page(options: argparse.Namespace) -> str:
-    """Return the page, or raise ``ValueError`` if what it has already is of other steps, seeds or tasks."""
+    """Return the page: what it has already, and what was trained."""
     kept = known(options.out)
-    was, now = (told(text) for text in (options.out.read_text() if kept else "", next(_introduction(options))))
-    if was and was != now:
-        raise ValueError(f"{options.out} is of {was} (steps, seeds, tasks), not of {now}; give another --out")
     columns = [kept.get(name, {}) | column(name, options) for name in ENVS]
     keys = [*((variation.name, variation.value) for variation in VARIATIONS), *(("masked", mask) for mask in MASKS)]
     return "\n".join([*_introduction(options), *_table(keys, columns), ""])
+
+
+def check_alike(options: argparse.Namespace) -> None:
+    """Raise ``ValueError`` if what the page has already is of other steps, seeds or tasks."""
+    text = options.out.read_text() if known(options.out) else ""
+    was, now = told(text), told(next(_introduction(options)))
+    if was and was != now:
+        raise ValueError(f"{options.out} is of {was} (steps, seeds, tasks), not of {now}; give another --out")
 
 
 def told(page: str) -> tuple[str, ...]:
@@ -192,12 +199,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(options: argparse.Namespace) -> None:
     """Train what is asked for and write the page on all that is there."""
     check_writable(options.out)
+    check_alike(options)
     chosen = [variation for variation in VARIATIONS if variation.name in options.only]
     trainings = [one for variation in chosen for name in options.envs for one in variation.trainings(name, options)]
     run_all(trainings, options.jobs)
     text = page(options)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

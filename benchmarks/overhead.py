@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from benchmarks.pages import publish
 from metalearn_env.adapters.torch import LearnedStepSize
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.policy import Policy, load
@@ -230,8 +231,7 @@ def main() -> None:
         *lines,
         "",
     ]
-    options.out.write_text("\n".join(page))
-    print("\n".join(page))
+    publish(options.out, "\n".join(page))
 
 
 def _still(policy: Policy) -> Policy:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from agents.algorithms import algorithm
 from agents.settings import settings
 from agents.zoo import FOLDER, read
+from benchmarks.pages import publish
 from benchmarks.setting import MIXTURE
 from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.commandline import check_writable, run, whole
@@ -159,10 +160,7 @@ def main() -> None:
     if options.out is not None:
         check_writable(options.out)
     torch.set_num_threads(1)
-    text = page(rounds=options.rounds)
-    if options.out is not None:
-        options.out.write_text(text)
-    print(text)
+    publish(options.out, page(rounds=options.rounds))
 
 
 if __name__ == "__main__":

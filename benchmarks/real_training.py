@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.pages import publish
 from benchmarks.real_clusters import CLUSTERS
 from benchmarks.real_figures import drawn
 from benchmarks.real_gradients import GRADIENTS
@@ -54,12 +55,12 @@ def run(problems: Sequence[Problem], seeds: int, policy: str | None, runs: Path,
     runs.mkdir(parents=True, exist_ok=True)
     found = [measured(problem, its, seeds, runs) for problem, its in zip(problems, policies, strict=True)]
     text = page(found, command, [name for name in PROBLEMS if name not in {one.problem.name for one in found}])
+    publish(out, text)
     if out is not None:
         folder = out.with_suffix("")
         folder.mkdir(exist_ok=True)
         for results in found:
             drawn(results).savefig(folder / f"{results.problem.name}.png")
-        out.write_text(text)
     return text
 
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = [problem for name, problem in PROBLEMS.items() if not options.only or name in options.only]
     command = " ".join(["python -m benchmarks.real_training", *(sys.argv[1:] if arguments is None else arguments)])
     return commandline.run(
-        lambda: print(run(problems, options.seeds, options.policy, options.runs, out, command)),
+        lambda: run(problems, options.seeds, options.policy, options.runs, out, command),
         "interrupted; what was run is kept, and the same command goes on from there",
     )
 

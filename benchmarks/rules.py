@@ -29,6 +29,7 @@ from benchmarks.comparison import (
     shapes,
     table,
 )
+from benchmarks.pages import publish
 from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
@@ -261,8 +262,7 @@ def main() -> None:
     options = parser.parse_args()
     check_writable(options.out)
     text = page([(group, *measured(group)) for group in groups(options.tasks)])
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

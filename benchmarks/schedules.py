@@ -18,6 +18,7 @@ import torch
 
 from agents.schedules import trained
 from agents.studies import Args, Study
+from benchmarks.pages import publish
 from benchmarks.setting import REGRESSION
 from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.policy import load
@@ -176,8 +177,7 @@ def main() -> None:
     check_writable(options.out)
     as_integer("tasks", options.tasks, minimum=LEAST_TASKS)
     text = page(options.seeds, options.steps, options.tasks, options.jobs)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

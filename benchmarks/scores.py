@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple
 
+from benchmarks.pages import publish
 from metalearn_env.commandline import check_writable, run
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring.cache import FOLDER
@@ -136,7 +137,7 @@ def main() -> None:
     for name in names:
         found.append(measure(id_of(name), folder / f"{name}.json", options.tasks))
         print(cost(found[-1]), file=sys.stderr)
-    options.out.write_text(page(found))
+    publish(options.out, page(found))
 
 
 if __name__ == "__main__":

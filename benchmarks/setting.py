@@ -94,9 +94,9 @@ class Setting:
         return sorted(file for file in (runs / self.name).glob(f"seed-*/{POLICY}") if finished(file.parent))
 
     def controls(self, runs: Path) -> dict[str, Path]:
-        """Return the policy files of what was trained and learns nothing from feedback, by name."""
-        files = {kind: runs / self.name / kind / "policy.safetensors" for kind in (OPEN_LOOP, STATIC)}
-        return {kind: file for kind, file in files.items() if file.exists()}
+        """Return the policy files of what learns nothing from feedback and whose training is through, by name."""
+        folders = {kind: runs / self.name / kind for kind in (OPEN_LOOP, STATIC)}
+        return {kind: folder / POLICY for kind, folder in folders.items() if finished(folder)}
 
     def agent_trainings(self, runs: Path, seeds: Sequence[int], steps: int | None = None) -> list[Training]:
         """Return the trainings of agents."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.runs import POLICY
+from benchmarks.pages import publish
 from benchmarks.setting import Q_LEARNING, REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS, ActionMap
@@ -256,8 +257,7 @@ def write(options: argparse.Namespace) -> None:
     check_writable(options.out)
     run_all([run for kind in options.only for one in SETTINGS for run in one.trainings(kind, options)], options.jobs)
     text = page(SETTINGS, options)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import metalearn_env  # noqa: F401  (registers)
+from benchmarks.pages import publish
 from metalearn_env.commandline import check_writable, run, whole
 
 REGRESSION = "MetaLearn/LinearRegression-v0"
@@ -293,8 +294,7 @@ def main() -> None:
         *growth("dimension, 1,024 rows", DIMENSIONS, lambda d: Batch(REGRESSION, 1024, dimension=d)),
         "",
     ]
-    options.out.write_text("\n".join(page))
-    print("\n".join(page))
+    publish(options.out, "\n".join(page))
 
 
 if __name__ == "__main__":

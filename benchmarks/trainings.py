@@ -6,10 +6,14 @@ import os
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import tyro
 
 from agents.runs import POLICY, RUN, SCORES, finished, reached, read_run
 
@@ -40,11 +44,23 @@ class Training:
 
     @property
     def other(self) -> str | None:
-        """The command that a run in the folder was begun by, if it is not this one."""
+        """The command that a run in the folder was begun by, if that or its hyperparameters are not of this one."""
         if not (self.out / RUN).exists():
             return None
-        begun = read_run(self.out)["command"]
-        return None if _without_out(shlex.split(begun)[1:]) == _without_out(self.first) else begun
+        record = read_run(self.out)
+        if _without_out(shlex.split(record["command"])[1:]) != _without_out(self.first):
+            return str(record["command"])
+        # the hyperparameters of an agent, some of which are in files that may have changed
+        settings = record.get("settings") if self.module == TRAIN else None
+        same = settings is None or settings == self._settings
+        return None if same else f"{record['command']} with {settings}"
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        from agents.train import Args, new_record  # and with it all that trains
+
+        settings: dict[str, Any] = new_record(tyro.cli(Args, args=self.first[2:]))["settings"]
+        return settings
 
     @property
     def first(self) -> list[str]:
@@ -92,11 +108,19 @@ def _without_out(command: Sequence[str]) -> list[str]:
 def run_all(trainings: Sequence[Training], jobs: int) -> None:
     """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
 
+    Students come after all others, some of which may be their teachers.
+
     Raises:
-        ValueError: some failed, after all the others have been run.
+        ValueError: two have the same folder, before any is run; some failed, after all the others have been run.
     """
+    folders = Counter(one.out.resolve() for one in trainings)
+    if twice := [str(folder) for folder, times in folders.items() if times > 1]:
+        raise ValueError(f"a folder is for one training; asked for twice: {', '.join(twice)}")
+    failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        failed = [name for name in pool.map(_run, trainings) if name]
+        for students in (False, True):
+            turn = [one for one in trainings if (one.module == DISTIL) == students]
+            failed += [name for name in pool.map(_run, turn) if name]
     if failed:
         raise ValueError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")
 

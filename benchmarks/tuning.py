@@ -18,6 +18,7 @@ import yaml
 
 from agents.runs import POLICY
 from agents.zoo import FOLDER, read
+from benchmarks.pages import publish
 from benchmarks.setting import REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.commandline import check_writable, run
@@ -143,8 +144,7 @@ def write(options: argparse.Namespace) -> None:
         raise OSError(f"python {shlex.join(study_command(options))} ended with status {status}")
     run_all([one for runs in trainings(options).values() for one in runs], options.jobs)
     text = page(options)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

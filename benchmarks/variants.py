@@ -33,6 +33,7 @@ from benchmarks.comparison import (
     shapes,
     table,
 )
+from benchmarks.pages import publish
 from benchmarks.rules import EARLIER, FIRSTS, RATES, spectra, streams, uniform_discount
 from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.engine import Engine
@@ -203,8 +204,7 @@ def main() -> None:
     options = parser.parse_args()
     check_writable(options.out)
     text = page(options.tasks, options.others)
-    options.out.write_text(text)
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

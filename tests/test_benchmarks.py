@@ -173,6 +173,40 @@ def test_the_run_of_another_command_is_neither_taken_nor_touched(
     assert {path: path.read_bytes() for path in training.out.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_of_hyperparameters_that_have_changed_is_another(tmp_path: Path) -> None:
+    tyro = pytest.importorskip("tyro")
+    pytest.importorskip("stable_baselines3")
+    from agents import train
+    from agents.runs import RUN
+    from benchmarks.trainings import Training, arguments
+
+    file, env = tmp_path / "ppo.yml", "MetaLearn/LinearRegression-v0"
+    file.write_text(f"{env}: {{learning_rate: lin_0.001}}")
+    training = Training(tmp_path / "run", (*arguments(env), "--conf-file", str(file)), 100)
+    untrained_run(training.out, 0, env, {}, command=training.first)
+    record = json.loads((training.out / RUN).read_text())
+    settings = train.new_record(tyro.cli(train.Args, args=training.first[2:]))["settings"]
+    (training.out / RUN).write_text(json.dumps({**record, "settings": settings}))
+    assert training.done
+    file.write_text(f"{env}: {{learning_rate: lin_0.1}}")
+    assert not training.done
+    assert training.other is not None
+
+
+def test_a_student_comes_after_its_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import trainings
+
+    order: list[str] = []
+    monkeypatch.setattr(trainings, "_run", lambda training: order.append(training.out.name) or "")
+    student = trainings.Training(tmp_path / "student", (), 1, trainings.DISTIL)
+    teacher = trainings.Training(tmp_path / "teacher", (), 1)
+    trainings.run_all([student, teacher], 2)
+    assert order == ["teacher", "student"]
+    with pytest.raises(ValueError, match="a folder is for one training"):
+        trainings.run_all([teacher, replace(teacher, steps=2)], 2)
+    assert len(order) == 2
+
+
 def test_a_run_without_checkpoints_that_was_cut_begins_again(tmp_path: Path) -> None:
     from agents.runs import finished, read_scores
     from benchmarks.trainings import SCHEDULES, Training, run_all
@@ -328,7 +362,7 @@ def test_what_makes_it_learn_is_a_page(tmp_path: Path, monkeypatch: pytest.Monke
     out.write_text(learning.page(options))
     options.tasks = 24
     with pytest.raises(ValueError, match=r"\('100', '1', '16'\) \(steps, seeds, tasks\), not of \('100', '1', '24'\)"):
-        learning.page(options)
+        learning.check_alike(options)
 
 
 def test_some_settings_of_a_page_are_renewed() -> None:

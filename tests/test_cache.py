@@ -20,7 +20,7 @@ import pytest
 from metalearn_env import families, identity
 from metalearn_env.__main__ import main
 from metalearn_env.families import make_family
-from metalearn_env.identity import closure, described, sources
+from metalearn_env.identity import closure, described
 from metalearn_env.rules import RULES, Entry
 from metalearn_env.scoring import TaskSet, cache
 from metalearn_env.scoring.cache import FOLDER, Cache, CacheWarning, default_folder
@@ -199,7 +199,6 @@ def test_a_family_depends_on_its_own_module_and_no_other_family(name: str) -> No
     module = families.FAMILIES[name].partition(":")[0]
     found = closure((module, "metalearn_env.scoring.runs"))
     assert [other for other in found if other.startswith("metalearn_env.families.")] == [module]
-    assert sources(module) == sources(module)
 
 
 def test_descriptions_are_of_content() -> None:

@@ -17,7 +17,8 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -141,16 +142,18 @@ def test_a_run_that_cannot_begin_from_a_policy_leaves_no_trace(
 
 
 def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
-    observed = Observed(tmp_path, 2)
+    observed, again = Observed(2), Observed(2)
+    observed.model = again.model = cast(Any, SimpleNamespace())
     assert observed.header == {}
     for met in ([[0.0, 3.0, 9.0]], [[1.0, 2.0, 9.0], [-1.0, 2.5, 9.0]]):
         observed.locals = {"new_obs": np.array(met, np.float32)}
         assert observed._on_step()
     assert observed.header == {"observed": [[-1.0, 2.0], [1.0, 3.0]]}
+    again._on_training_start()  # of the agent that a checkpoint is of
+    assert again.header == observed.header
     untrained = Policy.untrained(history=1, seed=0)
     Policy(untrained.layers, {**untrained.header, "observed": [[-2.0] * 21, [2.0] * 21]}).save(tmp_path / POLICY)
-    assert Observed(tmp_path, 21).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
-    assert Observed(tmp_path / "new", 21, tmp_path / POLICY).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
+    assert Observed(21, tmp_path / POLICY).header == {"observed": [[-2.0] * 21, [2.0] * 21]}
 
 
 def test_what_was_met_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +204,7 @@ def test_a_run_is_not_overwritten(finished: Any) -> None:
 
 
 def test_a_run_of_another_kind_is_not_overwritten(finished: Any, tmp_path: Path) -> None:
-    """What distil, schedules, join or rllib have left there."""
+    """What distil, schedules or rllib have left there."""
     for name in (POLICY, "validation.csv"):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
