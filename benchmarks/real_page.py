@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from benchmarks.real_optimisers import REPORTS, missing
-from benchmarks.real_runs import LOST, Measure, Record, Results, horizons
+from benchmarks.real_runs import LOST, Measure, Record, Results, horizons, versions
 from benchmarks.real_scores import Comparison, Entry, against_constant, against_default, entries, ours, over_seeds
 from metalearn_env.scoring.statistics import interquartile_mean
 from metalearn_env.session import HORIZON
@@ -49,7 +47,6 @@ gradients in a run, on the same minibatches, from the same starts (scikit-learn'
 
 {versions}. Processor time: {minutes:.0f} minutes.{absent}"""
 
-PACKAGES = ("torch", "scikit-learn", "gymnasium", "prodigyopt", "dadaptation", "schedulefree")
 BAR_SHARE = 0.5
 
 
@@ -63,7 +60,7 @@ def page(all_results: Sequence[Results], command: str, left_out: Sequence[str]) 
         seeds=seeds,
         lost=LOST,
         reports=REPORTS,
-        versions=_versions(),
+        versions=", ".join(versions()),
         minutes=sum(results.seconds for results in all_results) / 60.0,
         absent=absent,
     )
@@ -190,13 +187,3 @@ def _first(results: Results) -> Measure:
 
 def _reached(reached: bool) -> str:
     return "yes" if reached else "**no**"
-
-
-def _versions() -> str:
-    found = [f"Python {platform.python_version()}"]
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import json
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +24,7 @@ from metalearn_env.progress import progress
 POINTS = 20  # of a curve, after the first
 LOST = 1e3  # times its first value, at most, is what a measure counts; as much, if it is not finite
 DIGITS = 6
+PACKAGES = ("torch", "scikit-learn", "gymnasium", "prodigyopt", "dadaptation", "schedulefree")
 ADAPTERS = ("metalearn_env.adapters.torch", "metalearn_env.adapters.sklearn", "metalearn_env.adapters.tabular")
 
 Record = dict[str, Any]  # what a run leaves, as plain JSON values; see `Recorder.record`
@@ -144,6 +147,15 @@ class Kept:
         return float(sum(result["seconds"] for result in self._results.values()))
 
 
+def versions() -> list[str]:
+    """Return what runs depend on beside this project, with versions."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
+
+
 class Results(NamedTuple):
     """All runs on a problem, a record for each seed."""
 
@@ -162,7 +174,8 @@ def horizons(problem: Problem) -> tuple[int, int, int]:
 def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Results:
     """Run everything on a problem that is not yet in the folder.
 
-    Learned runs are made anew where policy or adapters have changed; contenders, whose code has, are to be deleted.
+    All runs are made anew where the problem, the code behind it or a package has changed; learned ones where the policy
+    has, too.
 
     Args:
         problem: what is trained.
@@ -170,7 +183,12 @@ def measured(problem: Problem, policy: Policy, seeds: int, folder: Path) -> Resu
         seeds: how many.
         folder: where runs are kept.
     """
-    identity = {"problem": problem.name, "horizon": problem.horizon, "seeds": seeds}
+    identity = {
+        "problem": (problem.name, problem.told, problem.horizon),
+        "seeds": seeds,
+        "code": sources(type(problem).__module__),
+        "versions": versions(),
+    }
     kept = Kept(folder / f"{problem.name}-{seeds}.json", identity)
     ours = Kept(
         folder / f"{problem.name}-{seeds}.learned.json",

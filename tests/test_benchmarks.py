@@ -207,6 +207,31 @@ def test_a_student_comes_after_its_teachers(tmp_path: Path, monkeypatch: pytest.
     assert len(order) == 2
 
 
+def test_a_control_is_taken_if_its_training_is_through(tmp_path: Path) -> None:
+    from benchmarks.agent_settings import SETTINGS
+
+    setting = SETTINGS["clustering"]
+    untrained_run(tmp_path / "clustering" / "static", 0, "", {}, steps=60)
+    assert setting.controls(tmp_path) == {}
+    (tmp_path / "clustering" / "static" / "checkpoints" / "100.zip").touch()
+    assert setting.controls(tmp_path) == {"static": tmp_path / "clustering" / "static" / "policy.safetensors"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_page_is_printed_if_it_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.pages import publish
+
+    link = tmp_path / "full"
+    link.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot write .*full: No space left"):
+        publish(link, "a page")
+    assert capsys.readouterr().out == "a page\n"
+    assert link.is_symlink()
+    publish(tmp_path / "page.md", "a page")
+    assert (tmp_path / "page.md").read_text() == "a page"
+    publish(None, "a page")
+
+
 def test_a_run_without_checkpoints_that_was_cut_begins_again(tmp_path: Path) -> None:
     from agents.runs import finished, read_scores
     from benchmarks.trainings import SCHEDULES, Training, run_all

@@ -106,6 +106,11 @@ def test_what_is_wrong_is_said(
     assert capsys.readouterr().out == ""
 
 
+def test_a_run_does_not_count_as_two_seeds(runs: tuple[Path, ...]) -> None:
+    with pytest.raises(ValueError, match="a run is named once, not twice"):
+        evaluate.main(evaluate.Args(runs=(*runs, runs[0]), tasks=16))
+
+
 def test_a_training_that_is_not_there_is_not_drawn(
     runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

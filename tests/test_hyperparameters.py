@@ -24,7 +24,7 @@ from gymnasium import spaces
 
 from agents import train
 from agents.algorithms import ALGORITHMS, algorithm
-from agents.settings import Settings, known_names, settings
+from agents.settings import Linear, Settings, known_names, settings
 from agents.zoo import FOLDER, override, read, written
 from metalearn_env.actions import Action, Strategy
 
@@ -60,6 +60,11 @@ def test_rl_zoo_trains_with_the_files(name: str, env: str, tmp_path: Path) -> No
     line += ["--conf-file", str(FOLDER / f"{name}.yml"), "-n", "200", "--eval-freq", "-1", "-f", str(tmp_path)]
     subprocess.run([*line, "--hyperparams", *small], check=True, capture_output=True, timeout=200)
     assert list(tmp_path.rglob("*.zip"))
+
+
+def test_a_rate_that_falls_ends_at_0_where_a_last_rollout_goes_beyond_the_steps() -> None:
+    rate = Linear(0.1)
+    assert [rate(remaining) for remaining in (1.0, 0.5, 0.0, -0.02)] == [0.1, 0.05, 0.0, 0.0]
 
 
 def test_there_is_a_file_for_each_algorithm() -> None:

@@ -159,6 +159,16 @@ def test_runs_validated_in_another_way_are_not_compared(
     assert ship.chosen((*args.runs, other))[0] == other
 
 
+def test_a_run_is_through_and_counts_once(args: ship.Args) -> None:
+    with pytest.raises(ValueError, match=r"a run is named once, not twice: .*seed-1"):
+        ship.main(replace(args, runs=(*args.runs, args.policies.parent / "cards" / ".." / "seed-1")))
+    record = json.loads((args.runs[2] / RUN).read_text())
+    (args.runs[2] / RUN).write_text(json.dumps({**record, "wall_seconds": 0.0}))
+    with pytest.raises(ValueError, match=r"seed-2 is a run that is not through"):
+        ship.main(args)
+    assert not args.policies.exists()
+
+
 def test_runs_with_other_options_of_agents_are_compared(args: ship.Args, tmp_path: Path) -> None:
     other = run(tmp_path / "other", 9, 0.9, env_kwargs={**OPTIONS, "history": 2, "reward": "linear"})
     assert ship.chosen((*args.runs, other))[0] == other

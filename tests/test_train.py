@@ -31,6 +31,7 @@ pytest.importorskip("agents")
 from agents import train, training
 from agents.checkpoints import checkpoints
 from agents.runs import CHECKPOINTS, POLICY, RUN, read_returns, read_scores
+from agents.runs import finished as is_through
 from agents.training import Observed
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
@@ -194,6 +195,12 @@ def test_a_run_closes_its_files(tmp_path: Path) -> None:
         train.main(arguments(tmp_path / "run", steps=160))
         gc.collect()
     assert not [str(one.message) for one in caught if str(tmp_path) in str(one.message)]
+
+
+def test_a_record_alone_is_of_no_run_that_is_through(finished: Any, tmp_path: Path) -> None:
+    shutil.copy(finished.out / "run.json", tmp_path)
+    assert is_through(finished.out)
+    assert not is_through(tmp_path)
 
 
 def test_a_run_is_not_overwritten(finished: Any) -> None:

@@ -106,6 +106,20 @@ def test_a_study_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[st
     assert not list(tmp_path.iterdir())
 
 
+def test_a_study_does_not_go_on_with_hyperparameters_that_have_changed(
+    studied: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = train.new_record
+
+    def changed(args: Any) -> dict[str, Any]:
+        record = begun(args)
+        return {**record, "settings": {**record["settings"], "n_envs": 17}}
+
+    monkeypatch.setattr(train, "new_record", changed)
+    with pytest.raises(ValueError, match=r"other options: settings"):
+        tune.main(studied)
+
+
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"no database" * 100)
     with pytest.raises(ValueError, match=r"study\.db is no study"):

@@ -12,6 +12,7 @@ pytest.importorskip("stable_baselines3")
 
 from agents.algorithms import algorithm, make_env, new_model
 from agents.export import export
+from agents.runs import POLICY
 from agents.settings import Settings, settings
 from agents.train import Args, main
 from agents.views import TRUTHS
@@ -58,6 +59,17 @@ def test_a_run_goes_on_blindfolded(tmp_path: Path) -> None:
     assert weight.shape[1] == len(feature_names(5))
     assert not weight[:, columns(5, "history")].any()
     assert weight[:, columns(5, "task")].any()
+
+
+def test_what_is_hidden_stays_so_where_a_run_begins_from_a_policy(tmp_path: Path) -> None:
+    args = {"env_kwargs": ("horizon:8",), "validation_tasks": 8, "steps": 64}
+    main(Args(out=tmp_path / "first", hyperparams=TOLD, **args))
+    (seen, _), *_ = load(tmp_path / "first" / POLICY).layers
+    assert seen[:, columns(5, "history")].any()
+    init = tmp_path / "first" / POLICY
+    main(Args(out=tmp_path / "second", hyperparams=(*TOLD, "hidden:[history]"), init=init, **args))
+    (weight, _), *_ = load(tmp_path / "second" / POLICY).layers
+    assert not weight[:, columns(5, "history")].any()
 
 
 def test_only_the_critic_knows_the_truth() -> None:
