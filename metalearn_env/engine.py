@@ -170,6 +170,7 @@ class Engine(Learners):
             self, task=task, scratch=self.scratch[rows], **{name: getattr(self, name)[rows] for name in STATE}
         )
         few.advance(step_size[rows])
+        self.step_size = self.step_size.copy()  # which may be the very array of the units
         for name in STATE:
             getattr(self, name)[rows] = getattr(few, name)
 

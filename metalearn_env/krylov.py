@@ -120,9 +120,10 @@ class Krylov:
         Values of vectors that there are not are zero.
         """
         gram, slots = self._gram, np.arange(self._norm.shape[1])
-        left = self._inverse_step > 0.0  # from where a step was taken, of which the outcome is known
+        there = np.diagonal(gram, axis1=1, axis2=2) > 0.0  # a direction of zero tells nothing
+        left = (self._inverse_step > 0.0) & there  # from where a step was taken, of which the outcome is known
         ratio = np.roll(self._norm, -1, axis=1) / self._norm
-        image = (gram - np.roll(gram, -1, axis=2) * ratio[:, None]) * self._inverse_step[:, None]
+        image = (gram - np.roll(gram, -1, axis=2) * ratio[:, None]) * (self._inverse_step * left)[:, None]
         image *= left[:, :, None]  # u' A u of unit vectors
         known = gram * left[:, :, None] * left[:, None]
         known[:, slots, slots] = np.where(left, known[:, slots, slots] + RIDGE, 1.0)

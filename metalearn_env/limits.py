@@ -239,6 +239,7 @@ def recursive_least_squares(task: RegressionTask, horizon: int) -> Array:
     n, p = task.optimum.shape
     inputs = task.inputs[:, :horizon].reshape(n, -1, p)
     targets = task.targets[:, :horizon].reshape(n, -1)
-    noise = np.maximum(2.0 * task.minimum, TINY)[:, None]
-    precision = np.einsum("nmp,nmq->npq", inputs, inputs) + noise[:, :, None] * np.eye(p)
+    precision = np.einsum("nmp,nmq->npq", inputs, inputs)
+    least = 1e-12 * np.trace(precision, axis1=1, axis2=2) + TINY
+    precision += np.maximum(2.0 * task.minimum, least)[:, None, None] * np.eye(p)
     return np.linalg.solve(precision, np.einsum("nmp,nm->np", inputs, targets)[..., None])[..., 0]

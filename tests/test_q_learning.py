@@ -536,3 +536,8 @@ def test_discounts_of_a_given_process_are_inside_their_range() -> None:
     task = draw_tasks(QLearning(mdp="FrozenLake-v1", discount=(0.8, 0.99)), 0, 300, 2)
     assert 0.8 < task.discount.min() < 0.81
     assert 0.989 < task.discount.max() < 0.99
+
+
+def test_exploration_is_0_or_a_range_above_0() -> None:
+    with pytest.raises(ValueError, match="epsilon is 0 or a range above 0"):
+        gym.make("metalearn_env:MetaLearn/QLearning-v0", sampling="trajectory", epsilon=(0.0, 0.5))

@@ -16,8 +16,10 @@ import pytest
 from metalearn_env import TaskFamily, families, register_family
 from metalearn_env.__main__ import main
 from metalearn_env.engine import Engine
+from metalearn_env.families import make_family
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy
+from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import log_gap
 from metalearn_env.rules import RULES, Charged, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
@@ -538,3 +540,14 @@ def test_moves_are_made_as_they_are(task_set: TaskSet) -> None:
         before, theta = theta, theta + 0.5 * engine.unit[:, None] * direction + 0.5 * (theta - before)
     assert engine.theta == pytest.approx(theta)
     assert np.isnan(recorded(family, task, 10, heavy_ball).step_size).all()
+
+
+def test_a_minority_steps_apart_from_the_units() -> None:
+    """A first step of the unit itself is the very array of the units."""
+    family = make_family("LinearRegression", dimension=2)
+    engine = Engine.start(family, draw_tasks(family, 0, 6, 10), 10)
+    unit, active = engine.unit.copy(), np.arange(6) < 2
+    engine.advance(engine.unit)
+    engine.advance_only(active, 0.3 * unit)
+    np.testing.assert_array_equal(engine.unit, unit)
+    np.testing.assert_array_equal(engine.step_size, np.where(active, 0.3 * unit, unit))

@@ -129,7 +129,7 @@ class QLearning(TaskFamily[TabularTask]):
             "noise": noise,
             "noise_levels": NOISE_LEVELS[self.tails],
             "scale": as_decades("scale", self.scale, most=MOST_DECADES),
-            "epsilon": self._fraction("epsilon") if self._visits else None,
+            "epsilon": zero_or_range("epsilon", self.epsilon, maximum=1.0) if self._visits else None,
         }
         if self.mdp is not None:
             self._refuse("a process that is given", *OF_GARNETS)

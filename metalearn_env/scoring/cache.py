@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -92,5 +93,5 @@ class Cache:
                 warnings.warn(f"results are not kept: {error} (see ${FOLDER})", CacheWarning)
             self._refused = True
         finally:
-            if unfinished.exists():
+            with suppress(OSError):
                 unfinished.unlink()
