@@ -54,6 +54,10 @@ class Teacher:
             raise ValueError(f"before = there is the id of an environment, not nothing: {name!r}")
         header = (policy := load(file)).header
         trained_on = header.get("trained_on", header)
+        if not told and not {"env", "env_kwargs"} <= trained_on.keys():
+            raise ValueError(
+                f'{file} does not say what it was trained on; name tasks for it: "ID KEY:VALUE ...={file}"'
+            )
         env, *options = told.split() if told else [trained_on["env"]]
         asked = key_values(options) if told else trained_on["env_kwargs"]
         tasks = task_options(asked)

@@ -89,7 +89,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     Raises:
         ValueError, TypeError: an option that cannot be honoured; nothing has been written.
         OSError: something cannot be written; what was written before is whole.
-        KeyboardInterrupt: training was interrupted; all of it is in the last checkpoint.
+        KeyboardInterrupt: training was interrupted; the last checkpoint is whole.
     """
     begun = check_run(args)
     record = begun or new_record(args)

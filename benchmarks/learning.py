@@ -62,7 +62,7 @@ quarter of the budget costs .2 and, on the mixture, .5; four times the budget ga
 updates to a run as short as these, cost .25, while 64 are level with 256. Fewer epochs in smaller batches, for fewer
 or as many updates and less arithmetic (`epochs`), cost regression .03 to .14, and the mixture nothing. There relu
 instead of tanh gains .06, which costs regression nothing that is clear; with two epochs in batches of 1,600, at twice
-the learning rate, it gains .03 for less than a third of the arithmetic. With four and eight times the steps (`--envs
+the learning rate, it gains .03 for a third of the arithmetic. With four and eight times the steps (`--envs
 Mixture --only base network epochs "reward units" --steps 2000000 --runs runs/longer --out longer.md`, or `4000000`,
 whose rows are not in the table) these two epochs are level with the base, .008 [-.017, .033] and .014 [-.007, .040],
 and so are, with four times, relu alone, .005 [-.016, .031], and rewards that are not divided, .001 [-.019, .024]; one

@@ -108,10 +108,10 @@ def _without_out(command: Sequence[str]) -> list[str]:
 def run_all(trainings: Sequence[Training], jobs: int) -> None:
     """Run what is not through, ``jobs`` at a time, each on one thread; what it prints goes to OUT/log.txt.
 
-    Students come after all others, some of which may be their teachers.
+    Students come after all others, some of which may be their teachers, and not at all if one of these failed.
 
     Raises:
-        ValueError: two have the same folder, before any is run; some failed, after all the others have been run.
+        ValueError: two have the same folder, before any is run; some failed, after all but students have been run.
     """
     folders = Counter(one.out.resolve() for one in trainings)
     if twice := [str(folder) for folder, times in folders.items() if times > 1]:
@@ -119,8 +119,9 @@ def run_all(trainings: Sequence[Training], jobs: int) -> None:
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
         for students in (False, True):
-            turn = [one for one in trainings if (one.module == DISTIL) == students]
-            failed += [name for name in pool.map(_run, turn) if name]
+            if not failed:
+                turn = [one for one in trainings if (one.module == DISTIL) == students]
+                failed = [name for name in pool.map(_run, turn) if name]
     if failed:
         raise ValueError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")
 

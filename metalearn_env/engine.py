@@ -135,7 +135,7 @@ class Engine(Learners):
             move[:, -self._carried :] = previous[:, -self._carried :]
         self.theta += move
         self.t += _ONE_STEP
-        self.step_size = step_size
+        self.step_size = step_size.copy()  # rules may give the very array of the units
         self.loss, self.signal, self.direction = self.evaluate(spare)
         self.gap_ratio = (self.loss - self.reference) / self.initial_gap
         self.scratch, self.previous_squared_norm = previous, self.squared_norm
@@ -170,7 +170,6 @@ class Engine(Learners):
             self, task=task, scratch=self.scratch[rows], **{name: getattr(self, name)[rows] for name in STATE}
         )
         few.advance(step_size[rows])
-        self.step_size = self.step_size.copy()  # which may be the very array of the units
         for name in STATE:
             getattr(self, name)[rows] = getattr(few, name)
 

@@ -16,6 +16,7 @@ from metalearn_env.families import make_family
 from metalearn_env.family import MAX_DESCRIPTORS
 from metalearn_env.limits import conjugate_gradient, limit_loss, recursive_least_squares
 from metalearn_env.observations import Observer
+from metalearn_env.pool import draw_tasks
 from metalearn_env.rewards import potential
 from metalearn_env.rules import rule
 from metalearn_env.rules.schedules import schedule
@@ -448,6 +449,14 @@ def test_stochastic_polyak_is_normalised_lms() -> None:
     _, signal, direction = family.evaluate(task, theta, t)
     inputs = task.inputs[np.arange(20), t, 0]
     assert signal / (0.5 * np.vecdot(direction, direction)) == pytest.approx(1.0 / np.vecdot(inputs, inputs), rel=1e-8)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-20, 1e-12])
+def test_the_limit_of_minibatches_without_noise_is_below_the_start(noise: float) -> None:
+    """Fewer examples than parameters leave a matrix that has no inverse."""
+    family = make_family("LinearRegression", noise=noise, batch_size=1, dimension=32, scale=0.0)
+    task = draw_tasks(family, 0, 8, 10)
+    assert np.all(limit_loss(family, task, 10) < family.loss(task, family.start(task)))
 
 
 def test_the_limit_of_minibatches_is_recursive_least_squares() -> None:

@@ -118,3 +118,18 @@ def test_limited_memory_takes_what_most_of_the_curvature_lies_along() -> None:
             assert step == pytest.approx(engine.unit)
         own.advance(step)
         krylov.passed(own)
+
+
+def test_a_direction_of_zero_tells_nothing() -> None:
+    """On a trajectory without noise many an error is exactly 0."""
+    engine = started()
+    krylov = Krylov(len(engine.t), P, LAST)
+    krylov.begin(engine, np.arange(len(engine.t)))
+    for t in range(6):
+        engine.advance(0.5 * engine.unit)
+        if t == 2:
+            engine.direction[:] = 0.0
+        krylov.passed(engine)
+        krylov.look()
+        value, _ = krylov.ritz()
+        assert np.abs(value * engine.unit[:, None]).max() < 1e6
