@@ -249,6 +249,6 @@ def test_a_teacher_of_unknown_tasks_is_to_be_told_some(tmp_path: Path, teachers:
     policy = load(teachers[0])
     header = {name: value for name, value in policy.header.items() if name not in ("env_kwargs", "trained_on")}
     replace(policy, header=header).save(tmp_path / "c.safetensors")
-    with pytest.raises(ValueError, match="c.safetensors does not say what it was trained on"):
+    with pytest.raises(ValueError, match=r"c\.safetensors does not say what it was trained on"):
         distil.main(distil.Args((str(tmp_path / "c.safetensors"),), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
