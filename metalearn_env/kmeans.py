@@ -75,7 +75,10 @@ def ownership(distance: Array, nearest: Array) -> Array:
     """Return 1 where a point belongs to a centre and else 0, (..., k, m): to the nearest, of equals to the first."""
     own = distance == nearest[..., None, :]
     if np.count_nonzero(own) > nearest.size:
-        own &= own.cumsum(axis=-2) == 1
+        taken = own[..., 0, :].copy()
+        for centre in range(1, own.shape[-2]):
+            own[..., centre, :] &= ~taken
+            taken |= own[..., centre, :]
     return own.astype(distance.dtype)
 
 

@@ -50,8 +50,9 @@ def greedy_values(processes: Processes, q: Array, num_states: int) -> Array:
     values = []
     for part, rows in _parts(processes, num_states):
         pair = greedy_policy(q[rows], part.actions, num_states) * num_states + np.arange(num_states)
-        moves = discounted_moves(part, pair, num_states)
-        values.append(policy_values(moves, np.take_along_axis(part.reward, pair, 1)))
+        n, p = part.reward.shape
+        reward = part.reward.take(pair + p * np.arange(n)[:, None])
+        values.append(policy_values(discounted_moves(part, pair, num_states), reward))
     return np.concatenate(values)
 
 

@@ -94,16 +94,16 @@ class _Part:
 
         What is known of the learners of all rows, (n,), is that of the new ones already.
         """
-        stays = ~leaving[self.rows]
-        if fresh is None and stays.all():
+        leaves = leaving[self.rows]
+        (gone,) = leaves.nonzero()
+        if fresh is None and not gone.size:
             return
-        before, size = len(self.rows), int(stays.sum()) + len(rows)
-        gone = np.flatnonzero(~stays)
+        before, size = len(self.rows), len(self.rows) - len(gone) + len(rows)
         if size == before and fresh is not None:
             self.rows[gone] = rows
             return self.engine.put([(0, gone, fresh)])  # as many come as go
         free = np.concatenate([gone[gone < size], np.arange(before, size)])
-        beyond = size + np.flatnonzero(stays[size:])  # places of those who stay, to be given up
+        beyond = size + (~leaves[size:]).nonzero()[0]  # places of those who stay, to be given up
         new, moved = free[: len(rows)], free[len(rows) :]
         if self._tasks is None:
             assert fresh is not None  # the first to come

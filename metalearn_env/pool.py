@@ -2,7 +2,8 @@
 
 A row has its own generator, so n rows of a batch meet the tasks that n single environments with the same seeds meet.
 Drawing in blocks of a fixed size, and putting learners at the start of a whole block at once, keeps what comes before
-the first step a small part of the cost of an episode.
+the first step a small part of the cost of an episode. Many blocks together cost less than one by one: where there is
+room for two of a row, all rows that can take one are given it when a row has none left.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from metalearn_env.splits import task_generator
 
 BLOCK_BYTES = 2**18
 MAX_BLOCK = 160
+MOST_ROWS = 512  # that have room for two blocks each, of many more one is enough
 COMPLETED_AT_ONCE = 128
 
 
@@ -66,26 +68,26 @@ class TaskPool:
         self._decades = first_step_decades if family.split == "train" else (0.0, 0.0)
         self._generators: list[np.random.Generator | None] = [None] * n
         self._seeded = np.zeros(n, np.bool_)
-        self._left = np.zeros(n, np.int64)  # episodes of each row's block that are still to be handed out
-        self._store: Any = None  # (n, block) records, an episode each: one look-up hands out all there is of it
+        self._drawn, self._taken = np.zeros((2, n), np.int64)  # how many episodes of its stream each row has
+        self._store: Any = None  # (n, room) records, an episode each: one look-up hands out all there is of it
 
     def seed(self, row: int, seed: int) -> None:
         """Start the stream of ``row`` anew."""
         self._generators[row] = task_generator(seed, self._family.split)
-        self._seeded[row], self._left[row] = True, 0
+        self._seeded[row], self._drawn[row], self._taken[row] = True, 0, 0
 
     def seeded(self, row: int) -> bool:
         return bool(self._seeded[row])
 
     def take(self, rows: Rows) -> Episodes:
         """Return the next episode of each of ``rows``, (k,); the arrays are views of k records."""
-        if not self._left[rows].all():
-            used_up = np.flatnonzero((self._left == 0) & self._seeded)  # of all rows: many are cheaper together
+        if (self._drawn[rows] == self._taken[rows]).any():
+            roomy = np.flatnonzero((self._drawn - self._taken <= self._room - self._block) & self._seeded)
             at_once = max(1, COMPLETED_AT_ONCE // self._block)
-            for first in range(0, len(used_up), at_once):
-                self._refill(used_up[first : first + at_once])
-        taken = self._store[rows, self._block - self._left[rows]]
-        self._left[rows] -= 1
+            for first in range(0, len(roomy), at_once):
+                self._refill(roomy[first : first + at_once])
+        taken = self._store[rows, self._taken[rows] % self._room]
+        self._taken[rows] += 1
         *task, noise = (taken[name] for name in self._store.dtype.names if name not in STATE)
         state = {name: taken[name] for name in STATE}
         engine = Engine(
@@ -94,12 +96,22 @@ class TaskPool:
         return Episodes(engine, noise)
 
     @cached_property
-    def _block(self) -> int:
-        """How many episodes a row draws at once, as the size of one allows."""
+    def _bytes(self) -> int:
+        """The size of an episode."""
         draw = self._draw(np.random.default_rng(0), 1)
         _check_shapes(self._family, self._family.complete(draw.task))
-        size = sum(array.nbytes for array in _columns(self._begun(draw)).values())
-        return int(np.clip(self._block_bytes // size, 1, MAX_BLOCK))
+        return sum(array.nbytes for array in _columns(self._begun(draw)).values())
+
+    @cached_property
+    def _block(self) -> int:
+        """How many episodes a row draws at once, as the size of one allows."""
+        return int(np.clip(self._block_bytes // self._bytes, 1, MAX_BLOCK))
+
+    @cached_property
+    def _room(self) -> int:
+        """How many episodes of a row there is room for: of one that waits for no other, a block."""
+        two = 1 < len(self._drawn) <= MOST_ROWS and self._bytes <= self._block_bytes
+        return 2 * self._block if two else self._block
 
     def _refill(self, rows: Rows) -> None:
         drawn = [self._draw(generator, self._block) for row in rows if (generator := self._generators[row]) is not None]
@@ -108,11 +120,11 @@ class TaskPool:
         if self._store is None:
             self._task_type = type(episodes.engine.task)
             fields = [(name, array.dtype, array.shape[1:]) for name, array in columns.items()]
-            self._store = np.zeros((len(self._left), self._block), np.dtype(fields, align=True))
+            self._store = np.zeros((len(self._drawn), self._room), np.dtype(fields, align=True))
         for name, new in columns.items():
-            for index, row in enumerate(rows):
-                self._store[name][row] = new[index * self._block : (index + 1) * self._block]
-        self._left[rows] = self._block
+            for index, (row, place) in enumerate(zip(rows, self._drawn[rows] % self._room, strict=True)):
+                self._store[name][row, place : place + self._block] = new[index * self._block :][: self._block]
+        self._drawn[rows] += self._block
 
     def _begun(self, draw: Draw) -> Episodes:
         task = self._family.complete(draw.task)
