@@ -88,7 +88,7 @@ class Engine(Learners):
         return cls(
             family=family,
             task=task,
-            horizon=np.full(n, horizon) if isinstance(horizon, int) else horizon,
+            horizon=np.full(n, horizon) if np.ndim(horizon) == 0 else np.asarray(horizon),
             t=t,
             theta=theta,
             loss=loss,

@@ -91,6 +91,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             ValueError, TypeError: a list of another length, another option, or a mask that is not as said.
+            gymnasium.error.Error: a seed below 0.
         """
         mask = self._reset_mask(options)
         seeds = self._row_seeds(seed)
@@ -118,7 +119,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         if resetting.size:
             self._begin(resetting)
             reward[resetting], terminated[resetting] = 0.0, False
-        truncated = self._truncated(terminated)
+        truncated = self._truncated()
         ended = self._ended = terminated | truncated
         final_rows = np.flatnonzero(ended)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and final_rows.size:
@@ -197,7 +198,7 @@ class StepSizeVectorEnv(VectorEnv[Any, Any, Any]):
         self._steps[rows] = 0
         self._ended[rows] = False
 
-    def _truncated(self, terminated: Mask) -> Mask:
+    def _truncated(self) -> Mask:
         if self._max_episode_steps is None:
             return np.zeros(self.num_envs, np.bool_)
         return self._steps >= self._max_episode_steps

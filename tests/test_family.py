@@ -334,6 +334,13 @@ def test_a_gaussian_design_is_one() -> None:
 # Known answers
 
 
+def test_a_horizon_is_of_all_learners_or_of_each() -> None:
+    family = make_family("LinearRegression")
+    task = draw_tasks(family, 0, 3, 10)
+    for horizon in (10, np.int64(10), np.full(3, 10)):
+        assert Engine.start(family, task, horizon).horizon.tolist() == [10, 10, 10]
+
+
 def test_one_step_in_one_dimension_solves() -> None:
     family = regression(dimension=1, noise=0)
     task = tasks(family, 20)
