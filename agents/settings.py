@@ -9,7 +9,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -41,8 +41,16 @@ BOUNDS = {
     "exploration_initial_eps": (0.0, 1.0),
     "exploration_final_eps": (0.0, 1.0),
     "noise_std": (0.0, 10.0),
+    "vf_coef": (0.0, 1e6),
+    "cg_damping": (0.0, 1e6),
+    "line_search_shrinking_factor": (0.0, 1.0),
+    "target_policy_noise": (0.0, 10.0),
+    "target_noise_clip": (0.0, 10.0),
+    "clip_reward": (0.0, 1e6),
+    "epsilon": (0.0, 1.0),
 }
-WHOLE = ("n_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "buffer_size", "n_delta", "n_eval_episodes")
+#: least value of whole numbers, where it is not 1
+LEAST = {"learning_starts": 0, "top_quantiles_to_drop_per_net": 0, "gradient_steps": -1, "sde_sample_freq": -1}
 
 
 @dataclass(frozen=True)
@@ -103,18 +111,18 @@ def settings(cls: type[BaseAlgorithm], given: Mapping[str, Any]) -> Settings:
     """Return the settings of an algorithm.
 
     Raises:
-        ValueError: a hyperparameter that it has not (the message lists those it has), or a value out of range.
+        ValueError: a hyperparameter that it has not (the message lists those it has), or a value that is out of range
+            or not of the type that its constructor declares.
     """
     known = known_names(cls)
-    for name, value in given.items():
+    for name in given:
         if name not in known:
             raise ValueError(f"{cls.__name__} has no hyperparameter {name!r}; it has {', '.join(sorted(known))}")
-        if value is not None or name in ("n_envs", "n_timesteps") or default(cls, name) is not None:
-            _check_value(name, value)
-            _check_type(name, value, default(cls, name))
-    arguments = {name: value for name, value in given.items() if name not in OF_A_RUN}
+    arguments = {name: value for name, value in _checked(cls, given).items() if name not in OF_A_RUN}
     policy = given.get("policy", "MlpPolicy")
-    _check_policy(cls, policy, arguments.get("policy_kwargs", {}))
+    networks = _networks(cls, policy, arguments.get("policy_kwargs") or {})
+    if networks:
+        arguments["policy_kwargs"] = networks
     if len(set(OF_NOISE) & {name for name in arguments if arguments[name] is not None}) == 1:
         raise ValueError("noise_type and noise_std go together")
     normalize = _normalize(cls, given.get("normalize") or {})
@@ -149,10 +157,19 @@ def known_names(cls: type[BaseAlgorithm]) -> set[str]:
     return names | set(OF_A_RUN) | (set(OF_NOISE) if "action_noise" in own else set())
 
 
+def _checked(owner: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a constructor, or raise ``ValueError`` for one out of range or not of the declared type."""
+    declared = inspect.signature(owner).parameters
+    found = dict(given)
+    for name, value in given.items():
+        if value is not None or default(owner, name) is not None:
+            _check_value(name, value)
+            found[name] = _as_declared(name, value, declared[name].annotation) if name in declared else value
+    return found
+
+
 def _check_value(name: str, value: Any) -> None:
-    if name in WHOLE:
-        as_integer(name, value, minimum=1)
-    elif name in BOUNDS:
+    if name in BOUNDS:
         low, high = BOUNDS[name]
         number = _linear(name, value) if name in SCHEDULED and isinstance(value, str) else value
         if not (is_number(number) and low <= number <= high):
@@ -161,8 +178,10 @@ def _check_value(name: str, value: Any) -> None:
         raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
     elif name in ("privileged", "raw_rewards") and not isinstance(value, bool):
         raise ValueError(f"{name} is a truth value, not {value!r}")
-    elif name == "train_freq" and isinstance(value, list) and value[1:] != ["step"]:
-        raise ValueError(f"train_freq is of steps, as rows end at different times: a number, not {value!r}")
+    elif name == "train_freq" and isinstance(value, list):
+        if value[1:] != ["step"]:
+            raise ValueError(f"train_freq is of steps, as rows end at different times: a number, not {value!r}")
+        as_integer(name, value[0], minimum=1)
     elif name == "hidden" and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
         raise ValueError(f"hidden is a list of names such as [task, cosine], not {value!r}")
     elif name.endswith("_kwargs") and not isinstance(value, Mapping):
@@ -170,16 +189,21 @@ def _check_value(name: str, value: Any) -> None:
         raise ValueError(f"{name} is a mapping such as {example}, not {value!r}; code is not run")
 
 
-def _check_type(name: str, value: Any, usual: Any) -> None:
-    """Raise ``ValueError`` unless a value is a number, or a truth value, where the default is one."""
-    if isinstance(usual, bool):
-        fits = isinstance(value, bool)
-    elif isinstance(usual, (int, float)) and not isinstance(value, list):
-        fits = is_number(value) or name in SCHEDULED
-    else:
-        return
-    if not fits:
-        raise ValueError(f"{name} is a {'truth value' if isinstance(usual, bool) else 'number'}, not {value!r}")
+def _as_declared(name: str, value: Any, annotation: Any) -> Any:
+    """Return a value that is declared as a truth value or a number as what is declared, others as they are.
+
+    Raises:
+        ValueError: it is neither that nor a text that stands for it.
+    """
+    kinds = get_args(annotation) or (annotation,)
+    if bool in kinds and not isinstance(value, bool):
+        raise ValueError(f"{name} is a truth value, not {value!r}")
+    if int in kinds and not isinstance(value, list):
+        return as_integer(name, value, minimum=LEAST.get(name, 1))
+    as_text = isinstance(value, str) and (str in kinds or name in SCHEDULED)
+    if float in kinds and not (is_number(value) or as_text):
+        raise ValueError(f"{name} is a number, not {value!r}")
+    return value
 
 
 def _linear(name: str, text: str) -> float:
@@ -192,18 +216,20 @@ def _linear(name: str, text: str) -> float:
     raise ValueError(f"{name} is a number, or lin_NUMBER, which falls linearly to 0; not {text!r}")
 
 
-def _check_policy(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[str, Any] | None) -> None:
+def _networks(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the networks of a policy, checked."""
     aliases = {name: kind for name, kind in cls.policy_aliases.items() if name.startswith(("Mlp", "Linear"))}
     if policy not in aliases:
         raise ValueError(f"the policy of {cls.__name__} is one of {', '.join(aliases)}, not {policy!r}")
     known = set(inspect.signature(aliases[policy]).parameters) - {"observation_space", "action_space", "lr_schedule"}
-    for name, value in (policy_kwargs or {}).items():
+    for name, value in policy_kwargs.items():
         if name not in known or name.endswith("_class"):
             raise ValueError(f"{policy} of {cls.__name__} has no {name!r} in policy_kwargs; it has {sorted(known)}")
         if name == "net_arch":
             _check_widths(value)
         if name == "activation_fn" and value not in ACTIVATIONS:
             raise ValueError(f"activation_fn is one of {', '.join(ACTIVATIONS)}, not {value!r}")
+    return _checked(aliases[policy], policy_kwargs)
 
 
 def _check_widths(net_arch: Any) -> None:
@@ -228,4 +254,4 @@ def _normalize(cls: type[BaseAlgorithm], value: Any) -> dict[str, Any]:
             "observations are free of units and bounded, and are not normalised; for rewards write normalize: "
             f"{{norm_obs: false, norm_reward: true}} (known: {', '.join(sorted(known))}), not {value!r}"
         )
-    return dict(value)
+    return _checked(VecNormalize, value)

@@ -130,11 +130,36 @@ def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
         ("ppo", {"hidden": [[1]]}, "hidden is a list of names"),
         ("ppo", {"policy_kwargs": {"net_arch": [-1]}}, "a width in net_arch is a whole number"),
         ("ppo", {"policy_kwargs": {"net_arch": {"pi": [8], "vf": "8"}}}, "net_arch is a list of widths"),
+        ("ppo", {"batch_size": 1600.5}, "batch_size is a whole number >= 1, not 1600.5"),
+        ("ppo", {"stats_window_size": 0}, "stats_window_size is a whole number >= 1, not 0"),
+        ("ppo", {"vf_coef": -1}, "vf_coef is between 0 and 1e.06, not -1"),
+        ("ppo", {"policy_kwargs": {"log_std_init": "low"}}, "log_std_init is a number, not 'low'"),
+        ("ppo", {"policy_kwargs": {"ortho_init": 1}}, "ortho_init is a truth value, not 1"),
+        ("ppo", {"normalize": {"norm_obs": False, "clip_reward": "abc"}}, "clip_reward is between .* not 'abc'"),
+        ("ppo", {"normalize": {"norm_obs": False, "norm_reward": "yes"}}, "norm_reward is a truth value"),
+        ("sac", {"train_freq": 0}, "train_freq is a whole number >= 1, not 0"),
+        ("sac", {"train_freq": [0, "step"]}, "train_freq is a whole number >= 1, not 0"),
+        ("sac", {"policy_kwargs": {"n_critics": 0}}, "n_critics is a whole number >= 1, not 0"),
+        ("sac", {"gradient_steps": 1.5}, "gradient_steps is a whole number >= -1, not 1.5"),
+        ("td3", {"policy_delay": 0}, "policy_delay is a whole number >= 1, not 0"),
+        ("td3", {"target_policy_noise": -1}, "target_policy_noise is between 0 and 10, not -1"),
+        ("ars", {"n_top": 0}, "n_top is a whole number >= 1, not 0"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(name: str, given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         settings(algorithm(name).cls, given)
+
+
+def test_a_whole_number_may_be_written_as_any() -> None:
+    """``batch_size:1e3`` is 1000, not 1000.0, which nothing can count to."""
+    given = {"n_envs": 8.0, "batch_size": 1e3, "n_epochs": 6.0, "policy_kwargs": {"lstm_hidden_size": 8.0}}
+    given["policy"] = "MlpLstmPolicy"
+    found = settings(algorithm("ppo_lstm").cls, given)
+    counts = (found.n_envs, *map(found.arguments.get, ("batch_size", "n_epochs")))
+    assert repr((*counts, found.arguments["policy_kwargs"])) == "(8, 1000, 6, {'lstm_hidden_size': 8})"
+    auto = {"train_freq": 4, "gradient_steps": -1, "ent_coef": "auto_0.1", "learning_rate": "lin_1e-3"}
+    assert settings(algorithm("sac").cls, auto).arguments == auto
 
 
 @pytest.mark.parametrize(
