@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from agents.options import parsed
 from metalearn_env.commandline import run
 from metalearn_env.files import write_whole
 from metalearn_env.observations import groups
@@ -150,4 +149,4 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(lambda: tyro.cli(write_cards)))
+    raise SystemExit(run(lambda: parsed(write_cards)))

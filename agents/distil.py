@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.export import versions
+from agents.options import parsed
 from agents.runs import POLICY, SCORES, check_new, write_run
 from agents.schedules import LARGEST_GRADIENT
 from agents.slopes import recorded
@@ -228,5 +229,4 @@ def header(record: dict[str, Any], teachers: Sequence[Teacher], student: Mapping
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(parsed(Args))))

@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from agents.colours import AGENT
+from agents.options import parsed
 from agents.pictures import check_drawn, draw_episode, draw_training
 from agents.runs import POLICY, check_runs
 from metalearn_env.commandline import INTERRUPTED, check_writable, key_values, run
@@ -133,5 +134,4 @@ def kinds_of_tasks(args: Args, policy: Policy) -> list[list[TaskSet]]:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments), INTERRUPTED))
+    raise SystemExit(run(lambda: main(parsed(Args)), INTERRUPTED))

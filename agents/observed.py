@@ -15,6 +15,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from agents.options import parsed
 from metalearn_env.commandline import run
 from metalearn_env.policy import Policy, load
 from metalearn_env.ranges import as_integer
@@ -74,5 +75,4 @@ def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(parsed(Args))))

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from agents import figures
 from agents.colours import AGENT
 from agents.evaluate import beside, loaded_alike
+from agents.options import parsed
 from agents.runs import POLICY
 from metalearn_env.commandline import INTERRUPTED, key_values, run
 from metalearn_env.files import write_whole
@@ -197,5 +198,4 @@ def _origin(trained: Sequence[Policy]) -> str:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments), INTERRUPTED))
+    raise SystemExit(run(lambda: main(parsed(Args)), INTERRUPTED))

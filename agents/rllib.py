@@ -19,8 +19,8 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-import tyro
 
+from agents.options import parsed
 from agents.ray_training import Interrupt, Training, checkpoints
 from agents.runs import POLICY, check_new, read_run, write_run
 from agents.training import policy_header, stream_seed
@@ -162,5 +162,4 @@ def header(record: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments), "interrupted; --resume goes on from the last checkpoint"))
+    raise SystemExit(run(lambda: main(parsed(Args)), "interrupted; --resume goes on from the last checkpoint"))

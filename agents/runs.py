@@ -29,8 +29,15 @@ def check_new(folder: Path) -> None:
 
     A record alone is of a run that had not come to anything.
     """
+    check_own(folder)
     if any((folder / name).exists() for name in (SCORES, POLICY, BEST)) or reached(folder) >= 0:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume it if it has checkpoints")
+
+
+def check_own(folder: Path) -> None:
+    """Raise ``ValueError`` if a folder is that in which the command was called, as an empty name is."""
+    if folder == Path():
+        raise ValueError("out is a folder of its own, not that in which the command is called")
 
 
 def check_runs(folders: Sequence[Path]) -> None:

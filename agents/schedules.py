@@ -30,10 +30,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from agents.feedback import FeedbackMap
+from agents.options import parsed
 from agents.runs import POLICY, SCORES, check_new, write_run
 from agents.studies import Args, Study, Trained
 from metalearn_env.commandline import run
@@ -146,5 +146,4 @@ def test_row(study: Study, maps: Sequence[Trained]) -> Row:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(parsed(Args))))

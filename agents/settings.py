@@ -9,7 +9,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import numpy as np
 from gymnasium import spaces
@@ -174,7 +174,7 @@ def _check_value(name: str, value: Any) -> None:
         number = _linear(name, value) if name in SCHEDULED and isinstance(value, str) else value
         if not (is_number(number) and low <= number <= high):
             raise ValueError(f"{name} is between {low:g} and {high:g}, not {value!r}")
-    elif name == "noise_type" and value not in NOISES:
+    elif name == "noise_type" and value not in [*NOISES]:
         raise ValueError(f"noise_type is one of {', '.join(NOISES)}, not {value!r}")
     elif name in ("privileged", "raw_rewards") and not isinstance(value, bool):
         raise ValueError(f"{name} is a truth value, not {value!r}")
@@ -198,7 +198,8 @@ def _as_declared(name: str, value: Any, annotation: Any) -> Any:
     kinds = get_args(annotation) or (annotation,)
     if bool in kinds and not isinstance(value, bool):
         raise ValueError(f"{name} is a truth value, not {value!r}")
-    if int in kinds and not isinstance(value, list):
+    as_list = isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds)
+    if int in kinds and not as_list:
         return as_integer(name, value, minimum=LEAST.get(name, 1))
     as_text = isinstance(value, str) and (str in kinds or name in SCHEDULED)
     if float in kinds and not (is_number(value) or as_text):
@@ -219,7 +220,7 @@ def _linear(name: str, text: str) -> float:
 def _networks(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of the networks of a policy, checked."""
     aliases = {name: kind for name, kind in cls.policy_aliases.items() if name.startswith(("Mlp", "Linear"))}
-    if policy not in aliases:
+    if policy not in [*aliases]:
         raise ValueError(f"the policy of {cls.__name__} is one of {', '.join(aliases)}, not {policy!r}")
     known = set(inspect.signature(aliases[policy]).parameters) - {"observation_space", "action_space", "lr_schedule"}
     for name, value in policy_kwargs.items():
@@ -227,7 +228,7 @@ def _networks(cls: type[BaseAlgorithm], policy: Any, policy_kwargs: Mapping[str,
             raise ValueError(f"{policy} of {cls.__name__} has no {name!r} in policy_kwargs; it has {sorted(known)}")
         if name == "net_arch":
             _check_widths(value)
-        if name == "activation_fn" and value not in ACTIVATIONS:
+        if name == "activation_fn" and value not in [*ACTIVATIONS]:
             raise ValueError(f"activation_fn is one of {', '.join(ACTIVATIONS)}, not {value!r}")
     return _checked(aliases[policy], policy_kwargs)
 

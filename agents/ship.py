@@ -19,6 +19,7 @@ import tyro
 
 from agents.cards import CARDS, write_cards
 from agents.evaluate import beside
+from agents.options import OF_AGENTS, parsed, task_options
 from agents.runs import POLICY, check_runs, finished, read_run
 from metalearn_env.commandline import key_values, run
 from metalearn_env.policy import SHIPPED, Policy, load
@@ -26,9 +27,7 @@ from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import policies
 from metalearn_env.scoring.table import score
-from metalearn_env.session import SESSION_OPTIONS
 
-OF_AGENTS = set(SESSION_OPTIONS) - {"horizon"}  # of the options of a session, those that leave the tasks as they are
 SHOWN = ("tuned-constant", "tuned-decay", "best-rule-per-task")  # on a card, with the best rule and the policy
 KEPT = ("controller", "iqm", "low", "high", "diverged")
 DIGITS = 6
@@ -169,11 +168,6 @@ def moved(header: Mapping[str, Any], env: str, options: Mapping[str, Any]) -> di
     return {**header, "env": env, "env_kwargs": {**of_agents, **options}, "trained_on": trained_on}
 
 
-def task_options(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those options of an environment, of all that it has, that its tasks depend on."""
-    return {name: value for name, value in env_kwargs.items() if name not in OF_AGENTS}
-
-
 def command(name: str, env: str, options: Mapping[str, Any], tasks: int) -> str:
     """Return the command that scores a shipped policy on the test tasks of its header."""
     kwargs = [f"{key}:{json.dumps(value)}" for key, value in options.items()]
@@ -196,5 +190,4 @@ def kept(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments)))
+    raise SystemExit(run(lambda: main(parsed(Args))))

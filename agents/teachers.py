@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.export import begun_from
-from agents.ship import task_options
+from agents.options import check_of_tasks, task_options
 from agents.studies import starts
 from metalearn_env.actions import ABSOLUTE_DECADES, FACTORS, RELATIVE_DECADES
 from metalearn_env.commandline import key_values
@@ -60,10 +60,9 @@ class Teacher:
             )
         env, *options = told.split() if told else [trained_on["env"]]
         asked = key_values(options) if told else trained_on["env_kwargs"]
-        tasks = task_options(asked)
-        if told and tasks != asked:
-            raise ValueError(f"{name}: lessons have options of tasks, not {', '.join(sorted(set(asked) - set(tasks)))}")
-        return cls(policy, env, tasks, (begun_from(Path(file)), header.get("steps")))
+        if told:
+            check_of_tasks(f"the lesson {name}", asked)
+        return cls(policy, env, task_options(asked), (begun_from(Path(file)), header.get("steps")))
 
     def sets(self, split: str, tasks: int) -> list[TaskSet]:
         """Return tasks of its environment, a set for each family."""

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
 
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
 from agents.export import begun_from, export, versions
+from agents.options import check_of_tasks, parsed
 from agents.runs import BEST, POLICY, check_new, read_run, write_run
 from agents.settings import Settings, default, settings
 from agents.training import (
@@ -58,7 +58,7 @@ class Args:
     algo: str = "ppo"
     """ppo, a2c, trpo, ppo_lstm, ars, sac, td3, ddpg, tqc, crossq, dqn or qrdqn"""
     hyperparams: tuple[str, ...] = ()
-    """hyperparameters, as name:value, which go before those of the file"""
+    """hyperparameters, as name:value, which go before those of the file; of two of one name the last counts"""
     conf_file: Path | None = None
     """file of hyperparameters; agents/hyperparameters/ALGO.yml if none is given"""
     steps: int | None = None
@@ -138,6 +138,7 @@ def check_run(args: Args) -> dict[str, Any] | None:
     for name in ("checkpoint_every", "validate_every", *(("steps",) if args.steps is not None else ())):
         as_integer(name, getattr(args, name), minimum=1)
     as_integer("seed", args.seed, minimum=0)
+    check_of_tasks("validation_kwargs", key_values(args.validation_kwargs))
     algorithm(args.algo)
     if not args.resume:
         check_new(args.out)
@@ -202,5 +203,4 @@ def header(record: dict[str, Any], model: BaseAlgorithm) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments), "interrupted; --resume goes on from the last checkpoint"))
+    raise SystemExit(run(lambda: main(parsed(Args)), "interrupted; --resume goes on from the last checkpoint"))

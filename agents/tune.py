@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 import yaml
 
 from agents import train
 from agents.algorithms import algorithm
+from agents.options import parsed
 from agents.runs import read_scores
 from agents.settings import known_names
 from agents.training import stream_seed, validation_sets
@@ -249,5 +249,4 @@ def write_table(args: Args, study: optuna.Study) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    arguments = tyro.cli(Args)
-    raise SystemExit(run(lambda: main(arguments), "interrupted; the same command goes on with the study"))
+    raise SystemExit(run(lambda: main(parsed(Args)), "interrupted; the same command goes on with the study"))

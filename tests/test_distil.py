@@ -186,7 +186,7 @@ def test_a_teacher_may_teach_on_other_tasks_than_those_it_was_trained_on(tmp_pat
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ("MetaLearn/QLearning-v0 action:discrete", "lessons have options of tasks, not action"),
+        ("MetaLearn/QLearning-v0 action:discrete", "has options of tasks, not action"),
         ("MetaLearn/QLearning-v0 states:-1", "states is a whole number >= 1"),
         ("MetaLearn/QLearning-v0 horizon:0", "horizon is a whole number >= 1"),
         ("MetaLearn/QLearning-v0 split:test", "split is not among env_kwargs"),

@@ -143,7 +143,9 @@ def test_the_hyperparameters_of_ppo_are_those_that_were_chosen(
         ("sac", {"gradient_steps": 1.5}, "gradient_steps is a whole number >= -1, not 1.5"),
         ("td3", {"policy_delay": 0}, "policy_delay is a whole number >= 1, not 0"),
         ("td3", {"target_policy_noise": -1}, "target_policy_noise is between 0 and 10, not -1"),
+        ("td3", {"noise_type": [], "noise_std": 0.1}, r"noise_type is one of .* not \[\]"),
         ("ars", {"n_top": 0}, "n_top is a whole number >= 1, not 0"),
+        ("ars", {"n_delta": []}, r"n_delta is a whole number >= 1, not \[\]"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(name: str, given: dict[str, Any], words: str) -> None:

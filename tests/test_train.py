@@ -30,6 +30,7 @@ pytest.importorskip("agents")
 
 from agents import train, training
 from agents.checkpoints import checkpoints
+from agents.options import parsed
 from agents.runs import CHECKPOINTS, POLICY, RUN, read_returns, read_scores
 from agents.runs import finished as is_through
 from agents.training import Observed
@@ -266,6 +267,8 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
         ({"env_kwargs": ("action:bogus",)}, ValueError),
         ({"env_kwargs": ("observation:dict",)}, ValueError),
         ({"validation_tasks": 3}, ValueError),
+        ({"validation_kwargs": ("history:3",)}, ValueError),
+        ({"hyperparams": hyperparams({**SMALL, "n_epochs": 1.5})}, ValueError),
         ({"conf_file": Path("no-such-file.yml")}, FileNotFoundError),
         ({"conf_file": ROOT / "Makefile"}, ValueError),
     ],
@@ -274,6 +277,25 @@ def test_a_run_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str,
     with pytest.raises(error):
         train.main(replace(arguments(tmp_path / "run"), **options))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which an empty name does not give."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="a folder of its own"):
+        train.main(arguments(Path("")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_option_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two, only the last would count."""
+    told = ["train", "--out", "run", "--hyperparams", "n_epochs:2", "gamma:0.9"]
+    monkeypatch.setattr(sys, "argv", [*told, "--validation-tasks", "8"])
+    assert parsed(train.Args).hyperparams == ("n_epochs:2", "gamma:0.9")
+    for again in (["--hyperparams", "n_steps:5"], ["--out=other"]):
+        monkeypatch.setattr(sys, "argv", [*told, *again])
+        with pytest.raises(ValueError, match=r"--(hyperparams|out) is given more than once"):
+            parsed(train.Args)
 
 
 def begun_on_the_command_line(args: Any, tmp_path: Path, ready: Callable[[], bool]) -> None:
