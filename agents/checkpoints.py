@@ -1,8 +1,9 @@
 """Checkpoints of a run: the whole agent, so that a killed run goes on from the last of them.
 
 ``checkpoints/STEPS.zip`` is what Stable-Baselines3 saves, with what it is of. An agent that learns from a replay buffer
-has ``STEPS.npz`` beside it, the filled part of the buffer as arrays, written first: where there is a zip, all is there.
-Each file is whole or absent. The two last checkpoints are kept.
+has ``STEPS.npz`` beside it, the filled part of the buffer as arrays, and ``STEPS.best`` is the best agent until then.
+They are written first: where there is a zip, all is there. Each file is whole or absent. The two last checkpoints are
+kept.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.runs import CHECKPOINTS
+from agents.runs import BEST, CHECKPOINTS, POLICY
 from metalearn_env.files import write_whole
 
-OURS = (".zip", ".npz")
+OURS = (".zip", ".npz", ".best")
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -61,8 +63,11 @@ class Checkpoint(BaseCallback):
         Raises:
             OSError: it cannot be written; the checkpoints before it are untouched.
         """
+        path, best = self._folder / CHECKPOINTS / f"{self.num_timesteps}.zip", best_file(self.model, self._folder)
         try:
-            save_agent(self.model, self._folder / CHECKPOINTS / f"{self.num_timesteps}.zip", self._identity)
+            if best.exists():
+                write_whole(path.with_suffix(".best"), best.read_bytes())
+            save_agent(self.model, path, self._identity)
         except OSError as error:
             kept = checkpoints(self._folder)
             raise OSError(
@@ -77,6 +82,23 @@ class Checkpoint(BaseCallback):
             if path.suffix == ".part" or (path.suffix in OURS and path.with_suffix(".zip") not in kept):
                 path.unlink()
         self._next = self.num_timesteps + self._every
+
+
+def is_recurrent(model: BaseAlgorithm) -> bool:
+    """Return whether an agent has a memory of its own, and so no policy file."""
+    return isinstance(model, RecurrentPPO)
+
+
+def best_file(model: BaseAlgorithm, folder: Path) -> Path:
+    """Return where the best agent of a run is."""
+    return folder / (BEST if is_recurrent(model) else POLICY)
+
+
+def restore_best(model: BaseAlgorithm, folder: Path) -> None:
+    """Let the best agent of a run that goes on be the best until its checkpoint, not one that came later."""
+    kept = folder / CHECKPOINTS / f"{model.num_timesteps}.best"
+    if kept.exists():
+        write_whole(best_file(model, folder), kept.read_bytes())
 
 
 def save_agent(model: BaseAlgorithm, path: Path, identity: Mapping[str, Any]) -> None:

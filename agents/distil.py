@@ -15,7 +15,6 @@ teach a student that decides now and then, at the student's decisions.
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
 import time
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 
 from agents.export import versions
 from agents.options import parsed
-from agents.runs import POLICY, SCORES, check_new, write_run
+from agents.runs import POLICY, Scores, check_new, held, write_run
 from agents.schedules import LARGEST_GRADIENT
 from agents.slopes import recorded
 from agents.teachers import Floats, Teacher, checked, interface
@@ -164,17 +163,18 @@ def main(args: Args) -> None:
     check_new(args.out)
     record, begun = {**asdict(args), "command": f"python -m agents.distil {shlex.join(sys.argv[1:])}"}, time.monotonic()
     record |= {"out": str(args.out), "taught_on": [(teacher.env, teacher.env_kwargs) for teacher in teachers]}
-    write_run(args.out, record)
-    says, best = header(record, teachers, asked), -np.inf
-    for step, student in trained(args, teachers, says):
-        score = mean_score(sets, partial(run_policy, student))
-        with (args.out / SCORES).open("a", newline="") as file:
-            csv.writer(file).writerow((step, score))
-        if score >= best:
-            best, told = score, {**student.header, "validation_iqm": round(score, 4), "steps": step}
-            Policy(student.layers, told).save(args.out / POLICY)
-    write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
-    print(f"best score on validation tasks: {best:.3f}\npolicy: {args.out / POLICY}")
+    with held(args.out):
+        write_run(args.out, record)
+        scores = Scores(args.out)
+        for step, student in trained(args, teachers, header(record, teachers, asked)):
+            scores.add(step, mean_score(sets, partial(run_policy, student)), partial(keep, args.out, student))
+        write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
+    print(f"best score on validation tasks: {scores.best:.3f}\npolicy: {args.out / POLICY}")
+
+
+def keep(folder: Path, student: Policy, told: dict[str, Any]) -> None:
+    """Write the policy file of a student, with what it is to say beside."""
+    Policy(student.layers, {**student.header, **told}).save(folder / POLICY)
 
 
 def trained(args: Args, teachers: Sequence[Teacher], says: dict[str, Any]) -> Iterator[tuple[int, Policy]]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
-from agents.runs import CHECKPOINTS, POLICY, SCORES, keep_scores
+from agents.runs import CHECKPOINTS, POLICY, Scores
 from agents.training import mean_score, new_logger
-from metalearn_env.policy import Policy, load
+from metalearn_env.files import write_whole
+from metalearn_env.policy import Policy
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import run_policy
 
@@ -46,13 +45,13 @@ class Training:
 
     def __init__(self, algorithm: PPO, args: Any, validation: list[TaskSet], policy: dict[str, Any]) -> None:
         self._algorithm, self._args, self._validation, self._header = algorithm, args, validation, policy
-        self._best = -np.inf
-        if (args.out / POLICY).exists():
-            self._best = load(args.out / POLICY).header["validation_iqm"]
 
     def run(self, done: int, interrupt: Interrupt) -> int:
         """Train from ``done`` steps on, until all are done or the user interrupts; return how many are."""
-        keep_scores(self._args.out, done)
+        best = self._args.out / CHECKPOINTS / str(done) / POLICY  # until then, not one that came later
+        if best.exists():
+            write_whole(self._args.out / POLICY, best.read_bytes())
+        self._scores = Scores(self._args.out, done)
         logger = new_logger(self._args.out, done)
         bar = tqdm(total=self._args.steps, initial=done, desc="training", unit="step", unit_scale=True)
         try:
@@ -64,8 +63,8 @@ class Training:
     def _loop(self, done: int, interrupt: Interrupt, logger: Logger, bar: Any) -> int:
         args, saved, scored = self._args, done, done
         if not done:
-            self._save(done)
             self._score(done)
+            self._save(done)
         while done < args.steps and not interrupt.asked:
             result = self._algorithm.train()["env_runners"]
             done = int(result["num_env_steps_sampled_lifetime"])
@@ -86,18 +85,14 @@ class Training:
 
     def _score(self, done: int) -> None:
         """Score the agent on validation tasks, and write it down if it is the best so far, of equal ones the latest."""
-        policy = self._policy(done)
-        iqm = mean_score(self._validation, lambda tasks: run_policy(policy, tasks))
-        if iqm >= self._best:
-            policy.header["validation_iqm"], self._best = round(iqm, 4), iqm
-            policy.save(self._args.out / POLICY)
-        with (self._args.out / SCORES).open("a", newline="") as file:
-            csv.writer(file).writerow([done, iqm])
-
-    def _policy(self, done: int) -> Policy:
         from agents.ray_ppo import export
 
-        return export(self._algorithm.get_module(), {**self._header, "steps": done})
+        policy = export(self._algorithm.get_module(), self._header)
+        self._scores.add(
+            done,
+            mean_score(self._validation, lambda tasks: run_policy(policy, tasks)),
+            lambda told: Policy(policy.layers, {**policy.header, **told}).save(self._args.out / POLICY),
+        )
 
     def _save(self, done: int) -> None:
         """Save all there is of the agent: each checkpoint is whole or absent, and the two last are kept."""
@@ -105,6 +100,8 @@ class Training:
         unfinished = folder / f"{done}.part"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._algorithm.save_to_path(unfinished.absolute())
+        if (best := self._args.out / POLICY).exists():
+            shutil.copy(best, unfinished)
         unfinished.replace(folder / str(done))
         for old in [*checkpoints(self._args.out)[:-2], *folder.glob("*.part")]:
             shutil.rmtree(old)

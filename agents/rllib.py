@@ -22,7 +22,7 @@ import torch
 
 from agents.options import parsed
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.runs import POLICY, check_new, read_run, write_run
+from agents.runs import POLICY, check_new, held, read_run, write_run
 from agents.training import policy_header, stream_seed
 from metalearn_env.commandline import key_values, run
 from metalearn_env.ranges import as_integer
@@ -33,6 +33,7 @@ WHOLE_NUMBERS = (
     "workers",
 )
 SHARES = ("learning_rate", "gamma", "gae_lambda")
+RECORDED = {"command": str, "algo": str, "resumed_at": list}
 MAY_CHANGE = {"out", "resume", "steps", "ray_address"}
 
 
@@ -104,8 +105,9 @@ def main(args: Args) -> None:
         if args.resume:
             algorithm.restore_from_path(checkpoints(args.out)[-1].absolute())
             record["resumed_at"].append(done)
-        write_run(args.out, record)
-        done = Training(algorithm, args, validation, policy).run(done, interrupt)
+        with held(args.out):
+            write_run(args.out, record)
+            done = Training(algorithm, args, validation, policy).run(done, interrupt)
         algorithm.stop()
     if done < args.steps:
         raise KeyboardInterrupt
@@ -142,7 +144,7 @@ def check_run(args: Args) -> dict[str, Any]:
         }
     if not begun:
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
-    recorded = read_run(args.out)
+    recorded = read_run(args.out, RECORDED)
     for name in asked.keys() - MAY_CHANGE:
         if recorded.get(name) != asked[name]:
             raise ValueError(f"the run was begun with {name}={recorded.get(name)!r}, not {asked[name]!r}")

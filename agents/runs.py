@@ -5,15 +5,19 @@ validation.csv       steps and score on validation tasks
 policy.safetensors   the best agent so far, or best.zip where it is not exported
 checkpoints/         of agents, named by their steps
 progress-STEPS.csv   the log of the part that began there
+lock                 held by the process that trains there
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from metalearn_env.files import write_whole
 
@@ -22,6 +26,59 @@ SCORES = "validation.csv"
 POLICY = "policy.safetensors"
 BEST = "best.zip"
 CHECKPOINTS = "checkpoints"
+LOCK = "lock"
+
+
+class Scores:
+    """The scores of a run on validation tasks, and which is the best; of equal ones the latest.
+
+    Args:
+        folder: the run.
+        steps: that a resumed run goes on after; the scores it took later are forgotten.
+    """
+
+    def __init__(self, folder: Path, steps: int = 0) -> None:
+        self._folder = folder
+        self.taken = keep_scores(folder, steps)  # (steps, score), in the order they were taken
+        self.best = max([-np.inf, *(iqm for _, iqm in self.taken)])
+
+    def add(self, steps: int, iqm: float, keep: Callable[[dict[str, Any]], None]) -> None:
+        """Write down a score, and ``keep`` the agent if there is no better one, with what its file says of that."""
+        if iqm >= self.best:
+            self.best = iqm
+            keep({"validation_iqm": round(iqm, 4), "steps": steps})
+        self.taken.append((steps, iqm))
+        with (self._folder / SCORES).open("a", newline="") as file:
+            csv.writer(file).writerow((steps, iqm))
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, which is made if there is none, so that no other process trains there.
+
+    It is let go of when the process ends, however it ends; what is on a system without such locks is not held.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        if not _locked(file):
+            raise ValueError(f"{folder} is a run that another process works on; wait for it, or give another --out")
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Return whether no other process has locked a file."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # of Windows, or a file system without locks
+        return True
+    return True
 
 
 def check_new(folder: Path) -> None:
@@ -55,9 +112,27 @@ def write_run(folder: Path, record: dict[str, Any]) -> None:
     write_whole(folder / RUN, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return what there is to know of a run, or raise ``FileNotFoundError``."""
-    record: dict[str, Any] = json.loads((folder / RUN).read_text())
+def read_run(folder: Path, kinds: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """Return what there is to know of a run.
+
+    Args:
+        folder: the run.
+        kinds: of what is needed of it.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        ValueError: it is not whole, or something in it is missing or of another kind.
+    """
+    file = folder / RUN
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not the whole record of a run: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{file} is not the whole record of a run: it is {record!r}")
+    for name, kind in (kinds or {}).items():
+        if not isinstance(record.get(name), kind):
+            raise ValueError(f"{file} is not the whole record of a run: {name} is {record.get(name)!r}")
     return record
 
 
@@ -97,5 +172,6 @@ def read_scores(folder: Path) -> list[tuple[int, float]]:
 def keep_scores(folder: Path, steps: int) -> list[tuple[int, float]]:
     """Forget the scores that a resumed run took after its checkpoint of so many steps, and return the others."""
     kept = [row for row in read_scores(folder) if row[0] <= steps]
-    write_whole(folder / SCORES, "".join(f"{then},{iqm}\n" for then, iqm in kept).encode())
+    if (folder / SCORES).exists():
+        write_whole(folder / SCORES, "".join(f"{then},{iqm}\n" for then, iqm in kept).encode())
     return kept

@@ -20,13 +20,13 @@ Adam, of several families in units of what a constant step earns; or, ``--object
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from torch import Tensor
 
 from agents.feedback import FeedbackMap
 from agents.options import parsed
-from agents.runs import POLICY, SCORES, check_new, write_run
+from agents.runs import POLICY, Scores, check_new, held, write_run
 from agents.studies import Args, Study, Trained
 from metalearn_env.commandline import run
 from metalearn_env.progress import progress
@@ -52,8 +52,7 @@ class Record(NamedTuple):
     state: dict[str, Tensor]
 
 
-#: is told the step, the score, the map, and whether it is the best so far
-Watch = Callable[[int, float, Trained, bool], None]
+Watch = Callable[[int, float, Trained], None]  # is told the step, the score and the map
 
 
 def trained(
@@ -69,10 +68,10 @@ def trained(
     for step in progress(range(args.steps + 1), f"training {args.kind}", show=show_progress):
         if step % args.validate_every == 0 or step == args.steps:
             scores.append((step, study.score(step_map)))
-            if better := scores[-1][1] >= best.validation_iqm:
+            if scores[-1][1] >= best.validation_iqm:
                 state = {name: value.clone() for name, value in step_map.state_dict().items()}
                 best = Record(scores[-1][1], step, state)
-            watch(*scores[-1], step_map, better)
+            watch(*scores[-1], step_map)
         if step < args.steps:
             optimizer.zero_grad()
             next(added)
@@ -118,23 +117,27 @@ def main(args: Args) -> None:
     check_new(args.out)
     paths = {name: value if value is None else str(value) for name, value in (("out", args.out), ("init", args.init))}
     record, begun = {**asdict(args), **paths, "command": command}, time.monotonic()
-    write_run(args.out, record)
+    with held(args.out):
+        write_run(args.out, record)
+        scores = Scores(args.out)
 
-    def write(step: int, score: float, step_map: Trained, best: bool) -> None:
-        with (args.out / SCORES).open("a", newline="") as file:
-            csv.writer(file).writerow((step, score))
-        if best and args.unit == "task":
-            header = {**study.header(command), "validation_iqm": round(score, 4), "steps": step}
-            step_map.policy(header).save(args.out / POLICY)
+        def write(step: int, score: float, step_map: Trained) -> None:
+            scores.add(step, score, partial(keep, study, step_map, command))
 
-    step_map, best, _ = trained(study, write)
-    write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
+        step_map, best, _ = trained(study, write)
+        write_run(args.out, {**record, "wall_seconds": round(time.monotonic() - begun, 1)})
     print(f"best score on validation tasks: {best.validation_iqm:.3f} after {best.step} steps")
     if args.unit == "task":
         print(f"policy: {args.out / POLICY}")
     else:
         row = test_row(study, [step_map])
         print(f"test tasks: {Estimate(row.iqm, row.low, row.high)}")
+
+
+def keep(study: Study, step_map: Trained, command: str, told: dict[str, Any]) -> None:
+    """Write the policy file of a map, with what it is to say beside; there is none in units that no policy is told."""
+    if study.args.unit == "task":
+        step_map.policy({**study.header(command), **told}).save(study.args.out / POLICY)
 
 
 def test_row(study: Study, maps: Sequence[Trained]) -> Row:

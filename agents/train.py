@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
 
 from agents.algorithms import algorithm, make_env, new_model
-from agents.checkpoints import Checkpoint, checkpoints, last_whole, load_agent
+from agents.checkpoints import Checkpoint, best_file, checkpoints, is_recurrent, last_whole, load_agent
 from agents.export import begun_from, export, versions
 from agents.options import check_of_tasks, parsed
-from agents.runs import BEST, POLICY, check_new, read_run, write_run
+from agents.runs import RUN, check_new, held, reached, read_run, write_run
 from agents.settings import Settings, default, settings
 from agents.training import (
     Clock,
@@ -30,7 +30,6 @@ from agents.training import (
     Observed,
     ProgressBar,
     Validation,
-    is_recurrent,
     new_logger,
     policy_header,
     stream_seed,
@@ -43,6 +42,8 @@ from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer
 
 LOGS = 10  # between two scores on validation tasks
+#: what is recorded of a run beside its options, by which it goes on
+RECORDED = {"steps": int, "settings": dict, "options": dict, "command": str, "resumed_at": list}
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         OSError: something cannot be written; what was written before is whole.
         KeyboardInterrupt: training was interrupted; the last checkpoint is whole.
     """
-    begun = check_run(args)
+    begun, found = check_run(args), reached(args.out)
     record = begun or new_record(args)
     options, chosen = record["options"], Settings(**record["settings"])
     steps = args.steps or record["steps"]
@@ -110,7 +111,6 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
     if not is_recurrent(model):
         export(model, says)  # which refuses what it cannot export
     model.set_random_seed(stream_seed(args.seed, model.num_timesteps))
-    write_run(args.out, record)
     parts = [
         ProgressBar(steps),
         observed := Observed(len(says["feature_names"]), args.init),
@@ -119,21 +119,26 @@ def main(args: Args, watch: Callable[[int, float], bool] | None = None) -> None:
         Checkpoint(args.checkpoint_every, args.out, identity),
         clock := Clock(args.out, record),
     ]
-    model.set_logger(new_logger(args.out, model.num_timesteps))
     todo: dict[str, Any] = {"callback": CallbackList(parts), "reset_num_timesteps": False, "log_interval": None}
-    try:
-        model.learn(steps - model.num_timesteps, **todo)
-    finally:
-        clock.write()
-        model.logger.close()
-    print(f"best agent on validation tasks: {args.out / (BEST if is_recurrent(model) else POLICY)}")
+    with held(args.out):
+        if reached(args.out) != found:
+            raise ValueError(f"another process has trained in {args.out} meanwhile; --resume goes on from there")
+        write_run(args.out, record)
+        model.set_logger(new_logger(args.out, model.num_timesteps))
+        try:
+            model.learn(steps - model.num_timesteps, **todo)
+        finally:
+            clock.write()
+            model.logger.close()
+    print(f"best agent on validation tasks: {best_file(model, args.out)}")
 
 
 def check_run(args: Args) -> dict[str, Any] | None:
     """Return what is recorded of the run to be resumed; None for a new one.
 
     Raises:
-        ValueError: the folder holds a run already, or, to be resumed, none that was begun with the same options.
+        ValueError: the folder holds a run already, or, to be resumed, none that was begun with the same options, or
+            whose record is not whole.
     """
     for name in ("checkpoint_every", "validate_every", *(("steps",) if args.steps is not None else ())):
         as_integer(name, getattr(args, name), minimum=1)
@@ -145,11 +150,12 @@ def check_run(args: Args) -> dict[str, Any] | None:
         return None
     if not checkpoints(args.out):
         raise ValueError(f"{args.out} holds no checkpoint to resume from; begin the run without --resume")
-    recorded = read_run(args.out)
-    asked = config(args)
+    recorded, asked = read_run(args.out, RECORDED), config(args)
     for name in asked.keys() - {"resume", "steps", "out"}:
         if recorded.get(name) != asked[name]:
             raise ValueError(f"the run was begun with {name}={recorded.get(name)!r}, not {asked[name]!r}")
+    if differing := recorded["settings"].keys() ^ {field.name for field in fields(Settings)}:
+        raise ValueError(f"{args.out / RUN} is not the whole record of a run: settings differ in {sorted(differing)}")
     return recorded
 
 

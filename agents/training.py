@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 from tqdm import tqdm
 
-from agents.checkpoints import save_agent, saved_as
+from agents.checkpoints import best_file, is_recurrent, restore_best, save_agent
 from agents.export import export, versions
-from agents.runs import BEST, POLICY, SCORES, keep_scores, read_scores, write_run
+from agents.runs import Scores, write_run
 from metalearn_env.commandline import key_values
 from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
@@ -168,30 +166,29 @@ class Validation(BaseCallback):
     ) -> None:
         super().__init__()
         self._sets, self._every, self._folder, self._says, self._watch = sets, every, folder, header, watch
-        self._observed = observed
-        self._next, self._best, self._goes_on = 0, -np.inf, True
-        if (folder / POLICY).exists():
-            self._best = load(folder / POLICY).header["validation_iqm"]
-        elif (folder / BEST).exists():
-            self._best = saved_as(folder / BEST)["validation_iqm"]
+        self._observed, self._goes_on = observed, True
 
     def _on_step(self) -> bool:
         return self._goes_on
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= self._next:
+        if self.num_timesteps >= self._last + self._every:
             self._score()
 
     def _on_training_start(self) -> None:
-        """Forget the scores that a resumed run took after its checkpoint; they will be taken again."""
-        kept = keep_scores(self._folder, self.num_timesteps)
-        self._next = kept[-1][0] + self._every if kept else 0
-        self._best = max([self._best, *(iqm for _, iqm in kept)])
+        """Forget the scores that a resumed run took after its checkpoint, and their best; they will be taken again."""
+        restore_best(self.model, self._folder)
+        self._scores = Scores(self._folder, self.num_timesteps)
+        self._on_rollout_start()  # so that every checkpoint has a best agent
 
     def _on_training_end(self) -> None:
-        scored = read_scores(self._folder)
-        if not scored or scored[-1][0] < self.num_timesteps:
+        if self.num_timesteps > self._last:
             self._score()
+
+    @property
+    def _last(self) -> float:
+        """The steps of the last score."""
+        return self._scores.taken[-1][0] if self._scores.taken else -np.inf
 
     @property
     def _header(self) -> dict[str, Any]:
@@ -199,22 +196,17 @@ class Validation(BaseCallback):
 
     def _score(self) -> None:
         iqm = mean_score(self._sets, lambda tasks: reached(self.model, self._header, tasks))
-        if iqm >= self._best:
-            self._keep(iqm)
-        self._best = max(self._best, iqm)
+        self._scores.add(self.num_timesteps, iqm, self._keep)
         self.logger.record("validation/iqm", iqm)
-        with (self._folder / SCORES).open("a", newline="") as file:
-            csv.writer(file).writerow([self.num_timesteps, iqm])
-        self._next = self.num_timesteps + self._every
         if self._watch is not None:
             self._goes_on = self._watch(self.num_timesteps, iqm)
 
-    def _keep(self, iqm: float) -> None:
-        header = {**self._header, "validation_iqm": round(iqm, 4), "steps": self.num_timesteps}
+    def _keep(self, told: dict[str, Any]) -> None:
+        header, file = {**self._header, **told}, best_file(self.model, self._folder)
         if is_recurrent(self.model):
-            save_agent(self.model, self._folder / BEST, header)
+            save_agent(self.model, file, header)
         else:
-            export(self.model, header).save(self._folder / POLICY)
+            export(self.model, header).save(file)
 
 
 def policy_header(record: Mapping[str, Any], options: Mapping[str, Any], session: Session) -> dict[str, Any]:
@@ -250,11 +242,6 @@ def validation_sets(record: Mapping[str, Any]) -> list[TaskSet]:
     """Return the validation tasks of a run of `agents.train`, of which there is that record, a set for each family."""
     options = {**record["options"], **key_values(record["validation_kwargs"])}
     return task_sets(record["env"], "validation", record["validation_tasks"], 0, options, Cache())
-
-
-def is_recurrent(model: BaseAlgorithm) -> bool:
-    """Return whether an agent has a memory of its own, and so no policy file."""
-    return isinstance(model, RecurrentPPO)
 
 
 def reached(model: BaseAlgorithm, header: dict[str, Any], tasks: TaskSet) -> Array:

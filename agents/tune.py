@@ -25,7 +25,7 @@ import yaml
 from agents import train
 from agents.algorithms import algorithm
 from agents.options import parsed
-from agents.runs import read_scores
+from agents.runs import check_own, held, read_scores
 from agents.settings import known_names
 from agents.training import stream_seed, validation_sets
 from agents.zoo import FOLDER, override, read, written
@@ -84,7 +84,7 @@ SPACE: dict[str, Suggest] = {
     "learning_rate": rate,
     "gamma": gamma,
     "gae_lambda": lambda trial: trial.suggest_float("gae_lambda", 0.8, 1.0),
-    "n_epochs": lambda trial: trial.suggest_int("n_epochs", 2, 12),
+    "n_epochs": lambda trial: trial.suggest_int("n_epochs", 1, 12),
     "clip_range": lambda trial: trial.suggest_float("clip_range", 0.1, 0.4),
     "target_kl": lambda trial: trial.suggest_float("target_kl", 0.003, 0.05, log=True),
     "tau": lambda trial: trial.suggest_float("tau", 0.002, 0.1, log=True),
@@ -104,19 +104,23 @@ def main(args: Args) -> None:
     Raises:
         ValueError, TypeError: an option that cannot be honoured; nothing has been written.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in ("trials", "steps", "validate_every"):
         as_integer(name, getattr(args, name), minimum=1)
+    check_own(args.out)
     algorithm(args.algo)
     record = train.new_record(trial_run(args, 0, {}))
     validation_sets(record)
     asked = {name: value for name, value in train.config(train_args(args)).items() if name not in ("out", "resume")}
     asked["settings"] = record["settings"]  # of the file of hyperparameters, which may change
-    study = open_study(args, asked)
-    finished = [trial for trial in study.trials if trial.state.is_finished() and trial.state.name != "FAIL"]
-    for _ in range(len(finished), args.trials):
-        study.optimize(lambda trial: objective(args, trial), n_trials=1)
+    asked["space"] = space(args)
+    with held(args.out):
+        study = open_study(args, asked)
+        finished = [trial for trial in study.trials if trial.state.is_finished() and trial.state.name != "FAIL"]
+        for _ in range(len(finished), args.trials):
+            study.optimize(lambda trial: objective(args, trial), n_trials=1)
+            write_table(args, study)
         write_table(args, study)
-    write_table(args, study)
     print(f"best of {len(study.trials)} trials: {study.best_value:.3f} with {args.out / f'{args.algo}.yml'}")
 
 
@@ -136,8 +140,6 @@ def open_study(args: Args, asked: dict[str, Any]) -> optuna.Study:
             raise ValueError(f"{file} is no study: {error}") from error
         if known and known != [name]:
             raise ValueError(f"{args.out} holds a study of {', '.join(known)}, not of {name}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{file}", study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
     )
@@ -191,6 +193,13 @@ def suggested(args: Args, trial: optuna.Trial) -> dict[str, Any]:
         old = of_file.get("net_arch")
         sampled["policy_kwargs"] = {**of_file, "net_arch": {**old, "pi": net} if isinstance(old, dict) else net}
     return sampled
+
+
+def space(args: Args) -> dict[str, str]:
+    """Return from what each hyperparameter that is searched is drawn; Optuna would mix the trials of several spaces."""
+    trial = optuna.create_study().ask()
+    suggested(args, trial)
+    return {name: str(drawn_from) for name, drawn_from in trial.distributions.items()}
 
 
 def given(args: Args) -> dict[str, Any]:

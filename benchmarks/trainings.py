@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from agents.runs import POLICY, RUN, SCORES, finished, reached, read_run
+from agents.runs import POLICY, RUN, SCORES, finished, held, reached, read_run
 
 TRAIN, SCHEDULES, DISTIL = "agents.train", "agents.schedules", "agents.distil"
 LOG = "log.txt"
@@ -136,13 +136,26 @@ def _run(training: Training) -> str:
         return str(training.out / RUN)
     print(f"python {shlex.join(training.command)}", flush=True)
     log = training.out / LOG
-    training.out.mkdir(parents=True, exist_ok=True)
-    if training.module != TRAIN:
-        for name in (RUN, SCORES, POLICY):  # of a run that was cut: it has no checkpoints, and begins again
-            (training.out / name).unlink(missing_ok=True)
+    try:
+        clear(training)
+    except ValueError as error:  # another process trains there
+        print(error, flush=True)
+        return str(training.out)
     with log.open("a") as file:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, *training.command]
         status = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
     print(f"{'done' if status == 0 else f'failed ({status})'}: {training.out}", flush=True)
     return "" if status == 0 else str(log)
+
+
+def clear(training: Training) -> None:
+    """Remove what a run that was cut has left, if it has no checkpoints and begins again.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    with held(training.out):
+        if training.module != TRAIN and not training.done:  # which another process may have come to meanwhile
+            for name in (RUN, SCORES, POLICY):
+                (training.out / name).unlink(missing_ok=True)

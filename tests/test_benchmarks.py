@@ -249,6 +249,21 @@ def test_a_run_without_checkpoints_that_was_cut_begins_again(tmp_path: Path) -> 
     assert [steps for steps, _ in read_scores(training.out)] == [0, 2]
 
 
+def test_what_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("fcntl")
+    from agents.runs import held
+    from benchmarks.trainings import SCHEDULES, Training, run_all
+
+    training = Training(tmp_path / "run", (), 2, SCHEDULES)
+    with held(training.out):
+        (training.out / "run.json").write_text(json.dumps({"command": " ".join(["python", *training.first])}))
+        (training.out / "validation.csv").write_text("0,0.5\n")
+        with pytest.raises(ValueError, match="1 of 1 trainings failed"):
+            run_all([training], 1)
+        assert (training.out / "validation.csv").read_text() == "0,0.5\n"
+    assert "another process works on" in capsys.readouterr().out
+
+
 def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.trainings import Training, run_all
 

@@ -29,9 +29,9 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import train, training
-from agents.checkpoints import checkpoints
+from agents.checkpoints import checkpoints, saved_as
 from agents.options import parsed
-from agents.runs import CHECKPOINTS, POLICY, RUN, read_returns, read_scores
+from agents.runs import BEST, CHECKPOINTS, POLICY, RUN, held, read_returns, read_scores
 from agents.runs import finished as is_through
 from agents.training import Observed
 from metalearn_env.observations import feature_names
@@ -296,6 +296,75 @@ def test_an_option_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", [*told, *again])
         with pytest.raises(ValueError, match=r"--(hyperparams|out) is given more than once"):
             parsed(train.Args)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "words"),
+    [
+        (lambda text: "", "Expecting value"),
+        (lambda text: text[:-9], "Unterminated string"),
+        (lambda text: "[]", r"it is \[\]"),
+        (lambda text: text.replace("resumed_at", "resumed"), "resumed_at is None"),
+        (lambda text: text.replace('"steps": 960', '"steps": "960"'), "steps is '960'"),
+        (lambda text: text.replace('"normalize"', '"norm"'), r"settings differ in \['norm', 'normalize'\]"),
+    ],
+)
+def test_a_run_whose_record_is_damaged_does_not_go_on(
+    finished: Any, tmp_path: Path, damaged: Callable[[str], str], words: str
+) -> None:
+    folder = shutil.copytree(finished.out, tmp_path / "run")
+    (folder / RUN).write_text(damaged((folder / RUN).read_text()))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=rf"run\.json is not the whole record of a run: {words}"):
+        train.main(replace(finished, out=folder, steps=1280, resume=True))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_is_of_one_process(finished: Any, tmp_path: Path, resume: bool) -> None:
+    pytest.importorskip("fcntl")
+    args = arguments(tmp_path / "run", steps=1280, resume=resume)
+    if resume:
+        shutil.copytree(finished.out, args.out)
+    with held(args.out), pytest.raises(ValueError, match="is a run that another process works on"):
+        train.main(args)
+    train.main(args)
+
+
+def test_a_run_that_another_process_has_begun_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the folder and the training."""
+    args, found = arguments(tmp_path / "run", steps=160), train.validation_sets
+
+    def meanwhile(record: dict[str, Any]) -> Any:
+        monkeypatch.undo()
+        train.main(args)
+        return found(record)
+
+    monkeypatch.setattr(train, "validation_sets", meanwhile)
+    with pytest.raises(ValueError, match=r"another process has trained in .* meanwhile"):
+        train.main(args)
+    assert json.loads((args.out / RUN).read_text())["resumed_at"] == []
+    assert [path.stem for path in checkpoints(args.out)] == ["0", "160"]
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_lstm"])
+def test_the_best_agent_of_a_run_that_goes_on_is_of_its_scores(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one from after the checkpoint, whose score is forgotten."""
+    policy_kwargs = {"net_arch": [8], **({"lstm_hidden_size": 8} if algo == "ppo_lstm" else {})}
+    kind = {"policy": "MlpLstmPolicy"} if algo == "ppo_lstm" else {}
+    args = arguments(tmp_path / "run", {**SMALL, **kind, "policy_kwargs": policy_kwargs}, algo=algo)
+    scores = iter((0.0, 1.0, 2.0, 3.0, 1.5))
+    monkeypatch.setattr(training, "mean_score", lambda *_: next(scores))
+    train.main(args)
+    checkpoints(args.out)[-1].unlink()  # as if it had been killed before
+    train.main(replace(args, resume=True))
+    assert read_scores(args.out) == [(0, 0.0), (320, 1.0), (640, 2.0), (960, 1.5)]
+    told = saved_as(args.out / BEST) if algo == "ppo_lstm" else load(args.out / POLICY).header
+    assert (told["validation_iqm"], told["steps"]) == (2.0, 640)
 
 
 def begun_on_the_command_line(args: Any, tmp_path: Path, ready: Callable[[], bool]) -> None:

@@ -25,7 +25,7 @@ import yaml
 
 from agents import train, tune
 from agents.algorithms import ALGORITHMS, algorithm
-from agents.runs import read_scores
+from agents.runs import held, read_scores
 from agents.settings import settings
 from agents.zoo import FOLDER, read
 from metalearn_env.commandline import key_value
@@ -118,6 +118,28 @@ def test_a_study_does_not_go_on_with_hyperparameters_that_have_changed(
     monkeypatch.setattr(train, "new_record", changed)
     with pytest.raises(ValueError, match=r"other options: settings"):
         tune.main(studied)
+
+
+def test_a_study_does_not_go_on_in_another_space(studied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which Optuna would make one."""
+    monkeypatch.setitem(tune.SPACE, "gae_lambda", lambda trial: trial.suggest_float("gae_lambda", 0.5, 1.0))
+    with pytest.raises(ValueError, match=r"other options: space"):
+        tune.main(replace(studied, trials=5))
+
+
+def test_one_epoch_may_be_found() -> None:
+    found = tune.space(tune.Args(Path("study")))
+    assert found["n_epochs"] == str(optuna.distributions.IntDistribution(1, 12))
+    assert "policy_kwargs" not in found
+    assert {"learning_rate", "net_arch"} <= found.keys()
+
+
+def test_a_study_is_of_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    args = arguments(tmp_path / "study")
+    with held(args.out), pytest.raises(ValueError, match="another process works on"):
+        tune.main(args)
+    assert not (args.out / "study.db").exists()
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
