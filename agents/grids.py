@@ -4,7 +4,7 @@ Garnets never end, and lead from anywhere to anywhere; what people learn in is m
 Half of these have a reward at the goal alone, as a frozen lake has, and half have costs: of each step, and larger ones
 of traps, which lead back to the start. Half are slippery. An "Errand" is a grid with walls on which something is to be
 done at one place and then at another, which each episode names anew: it has many states, costs at each step, and a
-penalty for doing anything anywhere else. Worlds of "validation" are other ones than those of "train".
+penalty for doing anything anywhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-WORLDS = {"train": 24, "validation": 12}  # of each kind
+WORLDS = 24  # of each kind
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows, columns
 SIDES = 3, 7  # the shortest and the longest
 TRAPS = 0.2  # part of the cells
@@ -58,12 +58,11 @@ class Grid(World):
     """A grid with a goal and traps.
 
     Args:
-        split: "train" or "validation".
         index: which world.
     """
 
-    def __init__(self, split: str, index: int) -> None:
-        rng = np.random.default_rng([[*WORLDS].index(split), index])
+    def __init__(self, index: int) -> None:
+        rng = np.random.default_rng([0, index])
         self.shape = (int(rng.integers(SIDES[0], SIDES[1] + 1)), int(rng.integers(SIDES[0], SIDES[1] + 1)))
         self._slip, self._costly = 0.0 if index % 2 else float(rng.uniform(0.1, 0.33)), index % 4 >= 2
         self._penalty = -float(np.exp(rng.uniform(np.log(5.0), np.log(100.0))))
@@ -97,12 +96,11 @@ class Errand(World):
     the same action, or each has its own.
 
     Args:
-        split: "train" or "validation".
         index: which world.
     """
 
-    def __init__(self, split: str, index: int) -> None:
-        rng = np.random.default_rng([[*WORLDS].index(split), index, 1])
+    def __init__(self, index: int) -> None:
+        rng = np.random.default_rng([0, index, 1])
         rows, columns = (int(side) for side in rng.integers(3, 8, 2))
         self._size, self._walls = (rows, columns), rng.random((rows, columns, 2)) < WALLS  # to the right, below
         self._cells, places = rows * columns, int(rng.integers(1, 5))
@@ -135,16 +133,15 @@ class Errand(World):
         return cell + down * self._size[1] + right
 
 
-def grid_id(split: str, index: int, kind: str = "Grid") -> str:
+def grid_id(index: int, kind: str = "Grid") -> str:
     """Return the id of a world, for ``mdp``."""
-    return f"agents.grids:{kind}-{split}-{index}-v0"
+    return f"agents.grids:{kind}-train-{index}-v0"
 
 
 KINDS = ("Grid", "Errand")
 
 for _kind in KINDS:
-    for _split, _worlds in WORLDS.items():
-        for _index in range(_worlds):
-            _id = grid_id(_split, _index, _kind).partition(":")[2]
-            if _id not in gym.registry:
-                gym.register(_id, entry_point=f"agents.grids:{_kind}", kwargs={"split": _split, "index": _index})
+    for _index in range(WORLDS):
+        _id = grid_id(_index, _kind).partition(":")[2]
+        if _id not in gym.registry:
+            gym.register(_id, entry_point=f"agents.grids:{_kind}", kwargs={"index": _index})

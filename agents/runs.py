@@ -46,7 +46,7 @@ class Scores:
         """Write down a score, and ``keep`` the agent if there is no better one, with what its file says of that."""
         if iqm >= self.best:
             self.best = iqm
-            keep({"validation_iqm": round(iqm, 4), "steps": steps})
+            keep({"validation_iqm": iqm, "steps": steps})
         self.taken.append((steps, iqm))
         with (self._folder / SCORES).open("a", newline="") as file:
             csv.writer(file).writerow((steps, iqm))
@@ -98,12 +98,18 @@ def check_own(folder: Path) -> None:
 
 
 def check_runs(folders: Sequence[Path]) -> None:
-    """Raise ``ValueError`` if there are no folders of runs, or one is named twice, which would count as two seeds."""
+    """Raise ``ValueError`` unless there are runs, each named once, as two would count as two seeds, and exported."""
     if not folders:
         raise ValueError("name at least one folder of a run")
     places = [folder.resolve() for folder in folders]
     if twice := [str(folder) for folder, place in zip(folders, places, strict=True) if places.count(place) > 1]:
         raise ValueError(f"a run is named once, not twice: {', '.join(twice)}")
+    for folder in folders:
+        if (folder / BEST).exists():
+            raise ValueError(
+                f"{folder} has an agent with a memory of its own, {BEST}, which is not exported to a policy file; "
+                f"its scores on validation tasks are in {SCORES}"
+            )
 
 
 def write_run(folder: Path, record: dict[str, Any]) -> None:

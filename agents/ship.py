@@ -26,11 +26,11 @@ from metalearn_env.policy import SHIPPED, Policy, load
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import policies
+from metalearn_env.scoring.statistics import Estimate
 from metalearn_env.scoring.table import score
 
 SHOWN = ("tuned-constant", "tuned-decay", "best-rule-per-task")  # on a card, with the best rule and the policy
 KEPT = ("controller", "iqm", "low", "high", "diverged")
-DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def main(args: Args) -> None:
     replace(policy, header={**policy.header, **told}).save(target)
     write_cards(args.cards, args.policies)
     test = policy.header["test"]
-    print(f"{folder}: validation {policy.header['validation_iqm']}, test {test['iqm']} [{test['low']}, {test['high']}]")
+    reached = Estimate(test["iqm"], test["low"], test["high"])
+    print(f"{folder}: validation {policy.header['validation_iqm']:.3f}, test {reached}")
 
 
 def chosen(runs: Sequence[Path], take: int | None = None) -> tuple[Path, list[tuple[int, float]]]:
@@ -186,7 +187,7 @@ def shown(rows: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any
 
 def kept(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a header keeps of a line of a table."""
-    return {key: round(row[key], DIGITS) if isinstance(row[key], float) else row[key] for key in KEPT}
+    return {key: row[key] for key in KEPT}
 
 
 if __name__ == "__main__":

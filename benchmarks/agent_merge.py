@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 Sections = dict[str, list[str]]  # heading -> its lines, the heading first
 
@@ -22,7 +23,7 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
         known: the names of all settings.
 
     Raises:
-        ValueError: ``old`` is no such page, or is of another number of tasks.
+        ValueError: ``old`` is no such page, or is of another number of tasks, or its tables have other columns.
     """
     if (was := tasks_of(old)) != (now := tasks_of(new)):
         raise ValueError(f"the page to be renewed is of {was} tasks, not {now}")
@@ -58,7 +59,13 @@ def sections(text: str) -> Sections:
 
 
 def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) -> list[str]:
-    """Return the lines of a section with the rows of some settings in place of the old ones, the others last."""
+    """Return the lines of a section with the rows of some settings in place of the old ones, the others last.
+
+    Raises:
+        ValueError: the tables of the two have other columns.
+    """
+    if differing := [columns for columns in columns_of(new) if columns not in columns_of(old)]:
+        raise ValueError(f"the page to be renewed has no table of {differing[0]}; make all of it anew")
     fresh = {key: line for line in new if (key := row_of(line, renewed))}
     lines = []
     for line in old:
@@ -67,6 +74,11 @@ def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) 
             lines.append(fresh.pop(key) if key else line)
     end = max((index + 1 for index, line in enumerate(lines) if line.startswith("|")), default=len(lines))
     return [*lines[:end], *fresh.values(), *lines[end:]]
+
+
+def columns_of(lines: Sequence[str]) -> list[str]:
+    """Return the first line of each table."""
+    return [line for line, after in pairwise(lines) if after.startswith("|---")]
 
 
 def in_order(lines: Sequence[str], known: Sequence[str]) -> list[str]:

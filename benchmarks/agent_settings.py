@@ -60,8 +60,8 @@ def _wide() -> str:
         '"noise": [3, 30]',
         '"states": [6, 40], "noise": [3, 30]',
     )
-    worlds = [grid_id("train", index) for index in (0, 3, 5, 6)]
-    worlds += [grid_id("train", index, "Errand") for index in (0, 1)]
+    worlds = [grid_id(index) for index in (0, 3, 5, 6)]
+    worlds += [grid_id(index, "Errand") for index in (0, 1)]
     return _families("QLearning", *garnets, *(f'"mdp": "{world}"' for world in worlds))
 
 

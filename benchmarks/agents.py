@@ -21,7 +21,7 @@ from benchmarks.agent_settings import SETTINGS
 from benchmarks.pages import publish
 from benchmarks.setting import SCHEDULE_STEPS
 from benchmarks.trainings import run_all
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, run, whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME")
     command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     command.add_argument("--out", type=Path, default=Path("runs/agents"))
-    command.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    command.add_argument("--steps", type=int, help="of the environment; default: those of the setting")
+    command.add_argument("--jobs", type=whole, default=1, help="trainings at a time")
+    command.add_argument("--steps", type=whole, help="of the environment; default: those of the setting")
     command.add_argument("--hyperparams", nargs="+", default=[], help="name:value, before those of the setting")
     command.add_argument("--schedule-steps", type=int, default=SCHEDULE_STEPS, help="of controls; 0: train none")
     command = commands.add_parser("table", help="score them and write the page")
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=SETTINGS, metavar="NAME", help="renew these in the page, and leave the others"
     )
     command.add_argument("--runs", type=Path, default=Path("runs/agents"))
-    command.add_argument("--tasks", type=int, default=256, help="of each kind")
+    command.add_argument("--tasks", type=whole, default=256, help="of each kind")
     command.add_argument("--out", type=Path, default=Path("docs/results/agents.md"))
     return parser
 

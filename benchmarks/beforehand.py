@@ -24,7 +24,7 @@ from benchmarks.pages import publish
 from benchmarks.rules import HALF_LIVES, RATES, of_certainty_equivalence, uniform_discount
 from benchmarks.setting import CLUSTERING, Q_LEARNING
 from metalearn_env.clusters import ClusteringTask
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.engine import Engine
 from metalearn_env.families.clustering import Clustering
 from metalearn_env.families.q_learning import QLearning
@@ -225,10 +225,10 @@ def main() -> None:
         ValueError, TypeError: an option that cannot be honoured; nothing is measured.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=256, help="of each kind")
-    parser.add_argument("--draws", type=int, default=8, help="of each task to choose by, and as many to choose among")
-    parser.add_argument("--axis-draws", type=int, default=4, help="of each task out of distribution")
-    parser.add_argument("--iterations", type=int, default=80, help="of Adam, for free schedules")
+    parser.add_argument("--tasks", type=whole, default=256, help="of each kind")
+    parser.add_argument("--draws", type=whole, default=8, help="of each task to choose by, and as many to choose among")
+    parser.add_argument("--axis-draws", type=whole, default=4, help="of each task out of distribution")
+    parser.add_argument("--iterations", type=whole, default=80, help="of Adam, for free schedules")
     parser.add_argument("--out", type=Path, default=Path("docs/results/beforehand.md"))
     options = parser.parse_args()
     for name in ("draws", "axis_draws", "iterations"):

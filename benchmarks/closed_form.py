@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.closed_forms import advised, closed_forms, deviation, quartiles
 from benchmarks.pages import publish
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policies", nargs="+", metavar="FILE")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--tasks", type=int, default=256)
+    parser.add_argument("--tasks", type=whole, default=256)
     parser.add_argument("--out", type=Path, default=Path("docs/results/closed_form.md"))
     options = parser.parse_args()
     check_writable(options.out)

@@ -17,9 +17,9 @@ from agents.colours import AGENT
 from agents.runs import POLICY
 from benchmarks.agent_tables import Values
 from benchmarks.learning_variations import BASE, ENVS, NAMES, VARIATIONS
-from benchmarks.pages import publish
+from benchmarks.pages import fewer, publish
 from benchmarks.trainings import run_all
-from metalearn_env.commandline import check_writable, key_values, run
+from metalearn_env.commandline import check_writable, key_values, run, whole
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import ablation, policies
@@ -115,12 +115,7 @@ def column(name: str, options: argparse.Namespace) -> dict[tuple[str, str], str]
     if of_base:
         found |= {("masked", mask): values(ablation(mask, mask, of_base), sets) for mask in MASKS}
     base = found.get((BASE, VARIATIONS[0].value))
-    return {key: f"{estimate(*of)}{_fewer(of, options)} | {_above(of, base)}" for key, of in found.items()}
-
-
-def _fewer(ours: Values, options: argparse.Namespace) -> str:
-    """Return how many seeds are through, if that is not all of them."""
-    return "" if len(ours[0]) == len(options.seeds) else f", {len(ours[0])} of the seeds"
+    return {key: f"{estimate(*of)}{fewer(len(of[0]), options.seeds)} | {_above(of, base)}" for key, of in found.items()}
 
 
 def _above(ours: Values, base: Values | None) -> str:
@@ -185,12 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=[*NAMES, NONE], default=NAMES, metavar="NAME", help=", ".join(NAMES)
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=500_000, help="of the environment")
+    parser.add_argument("--steps", type=whole, default=500_000, help="of the environment")
     parser.add_argument("--envs", nargs="+", choices=list(ENVS), default=list(ENVS), metavar="NAME", help="to train on")
     parser.add_argument("--hyperparams", nargs="+", default=[], help="name:value, of all trainings")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--tasks", type=int, default=256, help="of each family")
+    parser.add_argument("--jobs", type=whole, default=1, help="trainings at a time")
+    parser.add_argument("--tasks", type=whole, default=256, help="of each family")
     parser.add_argument("--out", type=Path, default=Path("docs/learning.md"))
     options = parser.parse_args(arguments)
     return run(lambda: write(options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 
 from metalearn_env.files import write_whole
@@ -12,3 +13,8 @@ def publish(path: Path | None, page: str) -> None:
     print(page)
     if path is not None:
         write_whole(path, page.encode())
+
+
+def fewer(through: int, seeds: Sized) -> str:
+    """Return how many seeds are through, for the cell of a table, if that is not all of them."""
+    return "" if through == len(seeds) else f", {through} of the seeds"

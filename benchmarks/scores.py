@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple
 
 from benchmarks.pages import publish
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring.cache import FOLDER
 
@@ -123,7 +123,7 @@ def main() -> None:
     known = [*FAMILIES, MIXTURE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of the page; default: {' '.join(known)}")
-    parser.add_argument("--tasks", type=int, default=256, help="of each family")
+    parser.add_argument("--tasks", type=whole, default=256, help="of each family")
     parser.add_argument("--out", type=Path, default=Path("docs/results/scores.md"))
     options = parser.parse_args()
     names = options.names or known

@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from agents.runs import POLICY
-from benchmarks.pages import publish
+from benchmarks.comparison import gaps
+from benchmarks.pages import fewer, publish
 from benchmarks.setting import Q_LEARNING, REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
 from metalearn_env.actions import ABSOLUTE_DECADES, SPREADS, ActionMap
-from metalearn_env.commandline import check_writable, key_values, run
+from metalearn_env.commandline import check_writable, key_values, run, whole
 from metalearn_env.engine import Engine
 from metalearn_env.family import Array
 from metalearn_env.observations import Observer
 from metalearn_env.policy import load
 from metalearn_env.rules import Rule
-from metalearn_env.scoring import TaskSet, final_log_gap
+from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import contender, policies
 from metalearn_env.scoring.measures import final_gaps
@@ -149,10 +150,6 @@ def log_normal(mean: float, deviation: float) -> Rule:
     return steps
 
 
-def gaps(rule: Rule, tasks: TaskSet) -> Array:
-    return final_log_gap(tasks.family, tasks.task, tasks.horizon, rule)
-
-
 def tuned(setting: Setting, law: Callable[[float, float], Rule], spreads: Sequence[float]) -> Rule:
     """Return random steps of the mean and the spread, one of ``spreads``, that score best on validation tasks."""
 
@@ -186,18 +183,14 @@ def line(setting: Setting, options: argparse.Namespace) -> str:
         for one, found in files.items()
         if found
     }
-    cells = [f"{estimate(scores[one])}{_fewer(scores[one], options)}" if one in scores else "" for one in STRATEGIES]
+    shown = {one: f"{estimate(of_one)}{fewer(len(of_one), options.seeds)}" for one, of_one in scores.items()}
+    cells = [shown.get(one, "") for one in STRATEGIES]
     both = {CONSTANT, RANDOM} <= scores.keys()
     cells.append(str(paired_difference([scores[RANDOM]], [scores[CONSTANT]])) if both else "")
     if files[RANDOM]:
         low, median, high = np.quantile(learned_spreads(files[RANDOM], setting.test), (0.25, 0.5, 0.75))
         cells.append(f"{median:.2f} [{low:.2f}, {high:.2f}]")
     return f"| {' | '.join([setting.name, *cells])} |"
-
-
-def _fewer(scores: Array, options: argparse.Namespace) -> str:
-    """Return how many seeds are through, if that is not all of them."""
-    return "" if len(scores) == len(options.seeds) else f", {len(scores)} of the seeds"
 
 
 def sweep(settings: Sequence[Setting]) -> Iterator[str]:
@@ -242,11 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument(
-        "--steps", type=int, default=1_000_000, help="inner steps of a training, of a dynamic agent half"
+        "--steps", type=whole, default=1_000_000, help="inner steps of a training, of a dynamic agent half"
     )
     parser.add_argument("--only", nargs="*", choices=STRATEGIES, default=STRATEGIES, help="strategies to be trained")
     parser.add_argument("--runs", type=Path, default=Path("runs/strategies"))
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=whole, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results/strategies.md"))
     options = parser.parse_args(arguments)
     return run(lambda: write(options))

@@ -21,7 +21,7 @@ from agents.zoo import FOLDER, read
 from benchmarks.pages import publish
 from benchmarks.setting import REGRESSION
 from benchmarks.trainings import Training, arguments, run_all
-from metalearn_env.commandline import check_writable, run
+from metalearn_env.commandline import check_writable, run, whole
 from metalearn_env.scoring import task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.contenders import policies
@@ -125,13 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default=REGRESSION)
     parser.add_argument("--algo", default="ppo")
-    parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--trial-steps", type=int, default=200_000, help="environment steps of a trial")
-    parser.add_argument("--steps", type=int, default=500_000, help="environment steps of what is compared")
+    parser.add_argument("--trials", type=whole, default=12)
+    parser.add_argument("--trial-steps", type=whole, default=200_000, help="environment steps of a trial")
+    parser.add_argument("--steps", type=whole, default=500_000, help="environment steps of what is compared")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--tasks", type=int, default=256)
+    parser.add_argument("--tasks", type=whole, default=256)
     parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=whole, default=1, help="trainings at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/results/tuning.md"))
     options = parser.parse_args(arguments)
     return run(lambda: write(options))

@@ -1,6 +1,9 @@
-"""Train PPO of Stable-Baselines3 on step sizes, and score it beside the classical rules: the whole story in one file.
+"""Train PPO of Stable-Baselines3 on step sizes: its mean return on held-out tasks, and what rules score on them.
 
 python examples/02_train_ppo.py --steps 500_000
+
+It prints the return before and after, and a table of the classical rules. `python -m agents.train` also exports the
+agent to a policy file, which `python -m agents.evaluate` scores beside them.
 """
 
 import argparse
@@ -11,6 +14,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 from metalearn_env.adapters.sb3 import make_sb3_env
+from metalearn_env.commandline import run
+from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import contender, formatted, score
 
@@ -22,6 +27,10 @@ class Args:
     num_envs: int = 256
     seed: int = 0
     tasks: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "tasks"):
+            as_integer(name, getattr(self, name), minimum=1)
 
 
 def parse() -> Args:
@@ -66,4 +75,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse())
+    raise SystemExit(run(lambda: main(parse())))

@@ -23,6 +23,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from metalearn_env.policy import Policy
+from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import contender, formatted, score
 
@@ -63,6 +64,10 @@ class Args:
     """logarithm of the first standard deviation of the actions"""
     width: int = 64
     """units in each of the two hidden layers"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tasks", "num_envs", "num_steps", "batch_size", "epochs", "width"):
+            as_integer(name, getattr(self, name), minimum=1)
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from metalearn_env.adapters.torch import LearnedStepSize
+from metalearn_env.commandline import whole
 
 BATCH_SIZE, TRAINED_ON = 32, 1200
 
@@ -39,7 +40,7 @@ def train(x, y, steps, seed, lr, policy=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="neural-network", help="a policy's name or file")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=whole, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     images, labels = load_digits(return_X_y=True)

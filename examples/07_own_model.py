@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from metalearn_env.adapters.torch import LearnedStepSize
+from metalearn_env.commandline import whole
 from metalearn_env.policy import load
 
 ENV_ID, STEPS = "MetaLearn/NeuralNetwork-v0", 50
@@ -53,7 +54,7 @@ def in_the_environment(options, episodes, choose):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="neural-network", help="a policy's name or file")
-    parser.add_argument("--episodes", type=int, default=32, help="in the environment")
+    parser.add_argument("--episodes", type=whole, default=32, help="in the environment")
     policy = load((given := parser.parse_args()).policy)
     images, labels = data = pictures()
     options = {"module": Crosses, "dataset": data, "optimizer": "adam", **policy.options}

@@ -22,6 +22,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from metalearn_env.policy import Policy
+from metalearn_env.ranges import as_integer
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import contender, formatted, score
 
@@ -34,6 +35,10 @@ class Args:
     out: Path = Path("policy.safetensors")
     tasks: int = 256
     num_envs: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tasks", "num_envs"):
+            as_integer(name, getattr(self, name), minimum=1)
 
 
 def main(args: Args) -> None:

@@ -7,6 +7,7 @@ import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +448,18 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     assert f"| a | 0.1 |\n| b | 0.2 |\n\n{of_y}\n\n## Real data" in merged(both, new, ["b"], known)
     with pytest.raises(ValueError, match="How they were trained"):
         merged("# Agents\n", old, ["a"], known)
+    with pytest.raises(ValueError, match=r"no table of \| name \| S \| seeds \|; make all of it anew"):
+        merged(old, old.replace("| name | S |\n|---", "| name | S | seeds |\n|---|---"), ["a"], known)
+
+
+@pytest.mark.parametrize("name", ["learning", "strategies", "agents"])
+@pytest.mark.parametrize("steps", ["0", "-3"])
+def test_trainings_have_steps(name: str, steps: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("stable_baselines3")
+    module = import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit):
+        module.main([*(["train"] if name == "agents" else []), "--steps", steps])
+    assert f"--steps: it is a whole number >= 1, not '{steps}'" in capsys.readouterr().err
 
 
 def test_strategies_are_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

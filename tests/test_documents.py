@@ -98,6 +98,16 @@ def test_examples_run_outside_the_checkout(name, installed, tmp_path):
     assert run([ROOT / "examples" / name, *arguments], **installed)
 
 
+@pytest.mark.parametrize("name", sorted(name for name, told in EXAMPLES.items() if "--steps" in told))
+def test_examples_take_no_steps_that_there_are_not(name, installed):
+    if (needed := NEEDS.get(name)) and not importlib.util.find_spec(needed):
+        pytest.skip(f"{needed} is not installed")
+    line = [sys.executable, ROOT / "examples" / name, "--steps", "-5"]
+    result = subprocess.run(line, capture_output=True, text=True, check=False, **installed)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert "whole number >= 1, not" in result.stderr
+
+
 @pytest.mark.parametrize("index", range(len(blocks("python"))))
 def test_readme_python_runs(index, installed):
     code = blocks("python")[index].replace("200_000", "12_800")

@@ -17,6 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("agents")
 
 from agents import evaluate, train
+from agents.runs import BEST
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import known_controllers
 
@@ -32,6 +33,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         small = ("n_envs:16", "n_steps:10", "batch_size:160", "policy_kwargs:{net_arch: [8, 8]}")
         train.main(train.Args(folder, env_kwargs=TINY, hyperparams=small, steps=320, seed=seed, validation_tasks=16))
     return folders
+
+
+def test_a_run_of_an_agent_with_a_memory_is_refused(runs: tuple[Path, ...], tmp_path: Path) -> None:
+    """Which has no policy file; agents.report and agents.ship say so, too."""
+    (folder := tmp_path / "run").mkdir()
+    (folder / BEST).touch()
+    with pytest.raises(ValueError, match=r"run has an agent with a memory of its own, best\.zip, .*validation\.csv"):
+        evaluate.main(evaluate.Args(runs=(*runs, folder)))
 
 
 def test_tables_and_pictures(runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
