@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.export import versions
+from agents.locks import held
 from agents.options import parsed
-from agents.runs import POLICY, Scores, check_new, held, write_run
+from agents.runs import POLICY, Scores, check_new, write_run
 from agents.schedules import LARGEST_GRADIENT
 from agents.slopes import recorded
 from agents.teachers import Floats, Teacher, checked, interface

@@ -20,9 +20,10 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from agents.locks import held
 from agents.options import parsed
 from agents.ray_training import Interrupt, Training, checkpoints
-from agents.runs import POLICY, check_new, held, read_run, write_run
+from agents.runs import POLICY, check_new, read_run, write_run
 from agents.training import policy_header, stream_seed
 from metalearn_env.commandline import key_values, run
 from metalearn_env.ranges import as_integer

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,6 @@ SCORES = "validation.csv"
 POLICY = "policy.safetensors"
 BEST = "best.zip"
 CHECKPOINTS = "checkpoints"
-LOCK = "lock"
 
 
 class Scores:
@@ -50,35 +48,6 @@ class Scores:
         self.taken.append((steps, iqm))
         with (self._folder / SCORES).open("a", newline="") as file:
             csv.writer(file).writerow((steps, iqm))
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run, which is made if there is none, so that no other process trains there.
-
-    It is let go of when the process ends, however it ends; what is on a system without such locks is not held.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as file:
-        if not _locked(file):
-            raise ValueError(f"{folder} is a run that another process works on; wait for it, or give another --out")
-        yield
-
-
-def _locked(file: IO[str]) -> bool:
-    """Return whether no other process has locked a file."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):  # of Windows, or a file system without locks
-        return True
-    return True
 
 
 def check_new(folder: Path) -> None:

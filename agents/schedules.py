@@ -33,8 +33,9 @@ import torch
 from torch import Tensor
 
 from agents.feedback import FeedbackMap
+from agents.locks import held
 from agents.options import parsed
-from agents.runs import POLICY, Scores, check_new, held, write_run
+from agents.runs import POLICY, Scores, check_new, write_run
 from agents.studies import Args, Study, Trained
 from metalearn_env.commandline import run
 from metalearn_env.progress import progress

@@ -21,8 +21,9 @@ from stable_baselines3.common.callbacks import CallbackList
 from agents.algorithms import algorithm, make_env, new_model
 from agents.checkpoints import Checkpoint, best_file, checkpoints, is_recurrent, last_whole, load_agent
 from agents.export import begun_from, export, versions
+from agents.locks import held
 from agents.options import check_of_tasks, parsed
-from agents.runs import RUN, check_new, held, reached, read_run, write_run
+from agents.runs import RUN, check_new, reached, read_run, write_run
 from agents.settings import Settings, default, settings
 from agents.training import (
     Clock,

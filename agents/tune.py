@@ -24,8 +24,9 @@ import yaml
 
 from agents import train
 from agents.algorithms import algorithm
+from agents.locks import held
 from agents.options import parsed
-from agents.runs import check_own, held, read_scores
+from agents.runs import check_own, read_scores
 from agents.settings import known_names
 from agents.training import stream_seed, validation_sets
 from agents.zoo import FOLDER, override, read, written

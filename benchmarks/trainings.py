@@ -15,7 +15,8 @@ from typing import Any
 
 import tyro
 
-from agents.runs import POLICY, RUN, SCORES, finished, held, reached, read_run
+from agents.locks import held
+from agents.runs import POLICY, RUN, SCORES, finished, reached, read_run
 
 TRAIN, SCHEDULES, DISTIL = "agents.train", "agents.schedules", "agents.distil"
 LOG = "log.txt"

@@ -252,7 +252,7 @@ def test_a_run_without_checkpoints_that_was_cut_begins_again(tmp_path: Path) -> 
 
 def test_what_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("fcntl")
-    from agents.runs import held
+    from agents.locks import held
     from benchmarks.trainings import SCHEDULES, Training, run_all
 
     training = Training(tmp_path / "run", (), 2, SCHEDULES)
@@ -262,7 +262,7 @@ def test_what_another_process_trains_is_left_alone(tmp_path: Path, capsys: pytes
         with pytest.raises(ValueError, match="1 of 1 trainings failed"):
             run_all([training], 1)
         assert (training.out / "validation.csv").read_text() == "0,0.5\n"
-    assert "another process works on" in capsys.readouterr().out
+    assert "another process works in" in capsys.readouterr().out
 
 
 def test_what_failed_is_named_after_all_else_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
 from agents import distil
+from agents.locks import LOCK, held
 from agents.runs import POLICY, RUN, read_scores
 from agents.teachers import Teacher
 from metalearn_env.driving import driven
@@ -197,6 +198,14 @@ def test_lessons_that_cannot_be_are_refused(tmp_path: Path, teachers: tuple[str,
     with pytest.raises((ValueError, TypeError), match=words):
         distil.main(distil.Args((f"{told}={teachers[0]}",), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_another_process_trains_is_left_alone(tmp_path: Path, teachers: tuple[str, str]) -> None:
+    pytest.importorskip("fcntl")
+    out = tmp_path / "run"
+    with held(out), pytest.raises(ValueError, match="another process works in"):
+        distil.main(distil.Args(teachers, out, rounds=2, updates=2, **SMALL))
+    assert [path.name for path in out.iterdir()] == [LOCK]
 
 
 def test_a_run_is_repeatable(tmp_path: Path, teachers: tuple[str, str]) -> None:

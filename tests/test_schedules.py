@@ -22,6 +22,7 @@ import metalearn_env
 from agents import schedules
 from agents.feedback import FeedbackMap
 from agents.inner_loops import final_log_gap
+from agents.locks import LOCK, held
 from agents.runs import POLICY, read_scores
 from agents.slopes import Recorded, recorded, shortened, slopes
 from agents.step_maps import PROGRESS, STATIC, StepMap
@@ -252,6 +253,13 @@ def test_a_family_without_a_loop_is_refused(tmp_path: Path) -> None:
         gym.registry.pop(env)
         FAMILIES.pop("Plain")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with held(tmp_path), pytest.raises(ValueError, match="another process works in"):
+        schedules.main(arguments(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_a_run_is_not_overwritten(run: Args) -> None:

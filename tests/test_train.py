@@ -30,8 +30,9 @@ pytest.importorskip("agents")
 
 from agents import train, training
 from agents.checkpoints import checkpoints, saved_as
+from agents.locks import held
 from agents.options import parsed
-from agents.runs import BEST, CHECKPOINTS, POLICY, RUN, held, read_returns, read_scores
+from agents.runs import BEST, CHECKPOINTS, POLICY, RUN, read_returns, read_scores
 from agents.runs import finished as is_through
 from agents.training import Observed
 from metalearn_env.observations import feature_names
@@ -326,7 +327,7 @@ def test_a_folder_is_of_one_process(finished: Any, tmp_path: Path, resume: bool)
     args = arguments(tmp_path / "run", steps=1280, resume=resume)
     if resume:
         shutil.copytree(finished.out, args.out)
-    with held(args.out), pytest.raises(ValueError, match="is a run that another process works on"):
+    with held(args.out), pytest.raises(ValueError, match="another process works in"):
         train.main(args)
     train.main(args)
 

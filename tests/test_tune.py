@@ -25,7 +25,8 @@ import yaml
 
 from agents import train, tune
 from agents.algorithms import ALGORITHMS, algorithm
-from agents.runs import held, read_scores
+from agents.locks import held
+from agents.runs import read_scores
 from agents.settings import settings
 from agents.zoo import FOLDER, read
 from metalearn_env.commandline import key_value
@@ -137,7 +138,7 @@ def test_one_epoch_may_be_found() -> None:
 def test_a_study_is_of_one_process(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     args = arguments(tmp_path / "study")
-    with held(args.out), pytest.raises(ValueError, match="another process works on"):
+    with held(args.out), pytest.raises(ValueError, match="another process works in"):
         tune.main(args)
     assert not (args.out / "study.db").exists()
 
