@@ -23,11 +23,11 @@ import torch
 import yaml
 
 from agents import train
-from agents.algorithms import algorithm
+from agents.algorithms import algorithm, new_model
 from agents.locks import held
 from agents.options import parsed
 from agents.runs import check_own, read_scores
-from agents.settings import known_names
+from agents.settings import Settings, known_names
 from agents.training import stream_seed, validation_sets
 from agents.zoo import FOLDER, override, read, written
 from metalearn_env.commandline import key_values, run
@@ -112,6 +112,7 @@ def main(args: Args) -> None:
     algorithm(args.algo)
     record = train.new_record(trial_run(args, 0, {}))
     validation_sets(record)
+    new_model(args.algo, args.env, record["options"], Settings(**record["settings"]), args.seed)  # or it is refused
     asked = {name: value for name, value in train.config(train_args(args)).items() if name not in ("out", "resume")}
     asked["settings"] = record["settings"]  # of the file of hyperparameters, which may change
     asked["space"] = space(args)

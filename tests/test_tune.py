@@ -99,10 +99,17 @@ def test_a_study_does_not_go_on_with_other_options(studied: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"trials": 0}, {"algo": "genetic"}, {"hyperparams": ("tau:3",)}, {"validation_tasks": 3}]
+    "options",
+    [
+        {"trials": 0},
+        {"algo": "genetic"},
+        {"hyperparams": ("tau:3",)},
+        {"hyperparams": ("batch_size:1",)},
+        {"validation_tasks": 3},
+    ],
 )
 def test_a_study_that_cannot_be_leaves_no_trace(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"trials|algo is one of|no hyperparameter 'tau'|tasks is a"):
+    with pytest.raises(ValueError, match=r"trials|algo is one of|no hyperparameter 'tau'|ppo does not take|tasks is a"):
         tune.main(replace(arguments(tmp_path / "study"), **options))
     assert not list(tmp_path.iterdir())
 
