@@ -121,7 +121,7 @@ def test_a_study_does_not_go_on_with_hyperparameters_that_have_changed(
 
     def changed(args: Any) -> dict[str, Any]:
         record = begun(args)
-        return {**record, "settings": {**record["settings"], "n_envs": 17}}
+        return {**record, "settings": {**record["settings"], "n_envs": 32}}
 
     monkeypatch.setattr(train, "new_record", changed)
     with pytest.raises(ValueError, match=r"other options: settings"):
