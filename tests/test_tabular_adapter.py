@@ -93,10 +93,32 @@ def test_a_step_size_is_held_for_a_sweep() -> None:
     found = [alpha(*error) for error in errors]
     before, first = stepper(8).observe(1.0, 1.0), begun.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
     second = begun.observe(0.5 * 5.0 / 3.0, 5.0 / 3.0)
-    third = begun.observe(0.5 * 0.29 / 2.0, 0.29 / 2.0, 0.5 * 2.0 / 2.0)
+    third = begun.observe(0.5 * 0.29 / 2.0, 0.29 / 2.0, 0.5 * 2.0 / math.sqrt(2.0 * 3.0))
     assert found == pytest.approx([before] * 3 + [first] * 4 + [second] * 4 + [third], rel=1e-12)
     assert len({before, first, second, third}) == 4
     assert alpha.t == 12
+
+
+@pytest.mark.parametrize("sweep", [1, 4, 12])
+def test_inner_products_are_those_of_directions_whatever_sweeps_meet(sweep: int, monkeypatch: Any) -> None:
+    """A cosine is at most 1, also where one sweep meets six entries, and the next that alone whose error is large."""
+    told: list[tuple[float, float]] = []
+    observe = Stepper.observe
+
+    def recorded(stepper: Stepper, signal: float, squared: float, alignment: float = 0.0, *rest: Any) -> float:
+        told.append((squared, alignment))
+        return observe(stepper, signal, squared, alignment, *rest)
+
+    monkeypatch.setattr(Stepper, "observe", recorded)
+    alpha, rng = LearnedAlpha(3, 2, tame(), horizon=100 * sweep, discount=0.9, sweep=sweep), np.random.default_rng(0)
+    for places in [6, 1, 1, 6, 3, *rng.integers(1, 7, 60)]:
+        for t in range(sweep):
+            entry = t % int(places)
+            alpha(0.1 if entry else 1.0, *divmod(entry, 2))
+    products, norms = np.array([alignment for _, alignment in told]), np.sqrt([squared for squared, _ in told])
+    cosines = products[1:] / (norms[1:] * norms[:-1])
+    assert (cosines <= 1.0 + 1e-12).all()
+    assert cosines.max() == pytest.approx(1.0)
 
 
 def test_the_first_interval_holds_what_the_first_sweep_took_whatever_is_seen() -> None:

@@ -123,8 +123,9 @@ class LearnedAlpha:
             return
         met = self._counts > 0.0
         means = np.divide(self._sums, self._counts, out=np.zeros(len(met)), where=met)
-        squared, alignment = float(means @ means) / met.sum(), float(means @ self._before) / met.sum()
-        self._sums[:], self._counts[:], self._before = 0.0, 0.0, means
+        direction = means / math.sqrt(met.sum())  # its square is a mean over what was met
+        squared, alignment = float(direction @ direction), float(direction @ self._before)
+        self._sums[:], self._counts[:], self._before = 0.0, 0.0, direction
         if first:
             begun = self._begun(self._horizon - self.t + (self._sweep if squared else 0))
             chosen, self._stepper = begun.observe(0.5 * squared, squared), begun
