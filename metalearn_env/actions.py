@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from metalearn_env.engine import Learners, Rows
 from metalearn_env.family import ONE, Array
 from metalearn_env.ranges import as_integer
+from metalearn_env.states import numbers
 
 Action = Literal["relative", "absolute", "discrete"]
 Strategy = Literal["dynamic", "constant", "random"]
@@ -50,7 +51,7 @@ SPREADS = (0.0, 0.5, 1.0, 2.0)  # decades between the shortest and the longest s
 RITZ = 4  # Ritz values to choose from, see `metalearn_env.krylov`
 RANGE = 1e6
 
-_STATE = ("center", "low", "high", "rest", "width")
+_STATE = {"center": math.inf, "low": math.inf, "high": math.inf, "rest": math.inf, "width": 1.0}  # the most of each
 _MINUS_ONE = -ONE
 _RELATIVE_LOG = np.array(RELATIVE_DECADES * np.log(10.0))
 _ABSOLUTE_LOG = np.array(ABSOLUTE_DECADES * np.log(10.0))
@@ -131,9 +132,15 @@ class ActionMap:
         return {name: getattr(self, f"_{name}").tolist() for name in _STATE}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a `state` of as many agents."""
-        for name in _STATE:
-            setattr(self, f"_{name}", np.array(state[name], np.float64))
+        """Go back to a `state` of as many agents.
+
+        Raises:
+            ValueError: it is of others, or of none that there can be. Nothing has changed.
+        """
+        shape = self._center.shape
+        found = {name: numbers(state, name, shape, least=0.0, most=most) for name, most in _STATE.items()}
+        for name, array in found.items():
+            setattr(self, f"_{name}", array)
 
     def parse(self, actions: Any, n: int) -> NDArray[Any]:
         """Return actions as an array (n, size), clipped to their space.

@@ -14,6 +14,7 @@ import numpy as np
 
 from metalearn_env.engine import PER_LEARNER, Engine, Learners, Rows, scaled_columns
 from metalearn_env.mixed_engine import MixedEngine
+from metalearn_env.states import numbers
 
 MEANS = ("signal", "squared_norm", "previous_squared_norm", "alignment")
 
@@ -125,11 +126,6 @@ class Averaged:
         Raises:
             ValueError: it is none. Nothing has changed.
         """
-        try:
-            totals = np.array(state["totals"], np.float64)
-            count, t = (np.array(state[name], np.int64) for name in ("count", "t"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the state of means has totals, count and t; it is {state!r}") from error
-        if totals.shape != self._totals.shape or not count.shape == t.shape == self._t.shape:
-            raise ValueError(f"the state is of means of {totals.shape}, {count.shape}, not {self._totals.shape}")
+        totals = numbers(state, "totals", self._totals.shape)
+        count, t = (numbers(state, name, self._t.shape, least=0, whole=True) for name in ("count", "t"))
         self._totals, self._count, self._t = totals, count, t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from metalearn_env.engine import Engine, Learners
 from metalearn_env.family import Array
 from metalearn_env.krylov import Krylov
 from metalearn_env.observations import Observer, check_resolution, feature_names
+from metalearn_env.states import number, numbers
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]  # flat observations of n tasks -> actions
 
@@ -107,13 +109,16 @@ class Driver:
         """Go back to a `state` of an agent of the same header.
 
         Raises:
-            ValueError: it is of another history. Nothing has changed.
+            ValueError: it is of another history, or of none that there can be. Nothing has changed.
         """
-        self.observer.restore(state["observer"])
+        left, t = (number(state, name, least=0, whole=True) for name in ("left", "t"))
+        held = numbers(state, "held", (self._n,), least=0.0) if left or state["held"] is not None else None
+        noise, observer = _noise_of(state["noise"]), deepcopy(self.observer)
+        for name in ("columns", "before"):
+            numbers(state["observer"], name)
+        observer.restore(state["observer"])
         self.actions.restore(state["actions"])
-        self._noise.bit_generator.state = state["noise"]
-        self._held = None if state["held"] is None else np.array(state["held"], np.float64)
-        self._left, self._t = int(state["left"]), int(state["t"])
+        self.observer, self._noise, self._held, self._left, self._t = observer, noise, held, left, t
 
 
 def driven(act: Act, header: Mapping[str, Any], engine: Engine) -> Iterator[Array]:
@@ -182,6 +187,16 @@ def resolution(header: Mapping[str, Any]) -> float:
         ValueError: see `check_resolution` there.
     """
     return check_resolution(header.get("resolution", 0.0))
+
+
+def _noise_of(state: Any) -> np.random.Generator:
+    """Return a generator of random numbers as it was, or raise ``ValueError``."""
+    noise = np.random.default_rng(0)
+    try:
+        noise.bit_generator.state = state
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"noise is the state of a random generator, not {state!r}") from error
+    return noise
 
 
 def check_features(theirs: Any, ours: Any) -> None:

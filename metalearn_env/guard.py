@@ -9,6 +9,7 @@ from typing import Any
 from metalearn_env.policy import Policy
 from metalearn_env.ranges import is_number
 from metalearn_env.session import HORIZON
+from metalearn_env.states import POSITIVE, number, number_or_none
 from metalearn_env.stepper import Stepper
 
 SHRUNK = 0.1
@@ -142,14 +143,17 @@ class GuardedStepper:
         """Go back to what `state_dict` told, with the same policy.
 
         Raises:
-            ValueError: it is of another policy. Nothing has changed.
+            ValueError: it is of another policy, or of none that there can be. Nothing has changed.
         """
+        horizon = number_or_none(state, "horizon", least=1, whole=True)
+        highest, last = number(state, "highest", least=0.0), number(state, "last", least=POSITIVE)
+        most = number(state, "most", least=POSITIVE, most=math.inf)
         stepper = None
         if state["stepper"] is not None:
             stepper = self._new(1.0, 0)
             stepper.load_state_dict(state["stepper"])
-        self._stepper, self.horizon = stepper, state["horizon"]
-        self._guard.highest, self._guard.most, self.last = (state[name] for name in ("highest", "most", "last"))
+        self._stepper, self.horizon, self.last = stepper, horizon, last
+        self._guard.highest, self._guard.most = highest, most
 
     def _new(self, unit: float, t: int) -> Stepper:
         """Return a stepper for the updates that are left."""

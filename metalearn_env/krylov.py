@@ -39,11 +39,13 @@ from metalearn_env.engine import Engine, Learners, Rows, scaled_columns
 from metalearn_env.family import TINY, Array
 from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.observations import RITZ_FEATURES
+from metalearn_env.states import POSITIVE, numbers
 
 RIDGE = 1e-12  # added to the Gram matrix of unit vectors, which may depend on each other but for rounding
 NEGLIGIBLE = 1e-9  # of the largest Ritz value
 
 _STATE = ("unit", "norm", "inverse_step", "gram", "newest", "t", "last_step", "largest")
+_LIMITS = {"norm": {"least": POSITIVE}, "inverse_step": {"least": 0.0}, "last_step": {"least": POSITIVE}}
 
 
 class Krylov:
@@ -144,13 +146,9 @@ class Krylov:
             ValueError: it is of others, or of none that there can be. Nothing has changed.
         """
         there = {name: getattr(self, f"_{name}") for name in _STATE}
-        found = {name: np.array(state[name], array.dtype) for name, array in there.items()}
-        if any(found[name].shape != array.shape for name, array in there.items()):
-            raise ValueError(f"the state is of directions {found['unit'].shape}, not {self._unit.shape}")
-        if not all(np.isfinite(array).all() for array in found.values()):
-            raise ValueError("the state of directions is finite; this one is not")
-        if not ((found["newest"] >= 0) & (found["newest"] < self._norm.shape[1])).all():
-            raise ValueError(f"the newest of {self._norm.shape[1]} directions is not {found['newest'].tolist()}")
+        whole: dict[str, Any] = {"least": 0, "whole": True}
+        limits = {"newest": {**whole, "most": self._norm.shape[1] - 1}, "t": whole, **_LIMITS}
+        found = {name: numbers(state, name, array.shape, **limits.get(name, {})) for name, array in there.items()}
         for name, array in there.items():
             array[:] = found[name]
 

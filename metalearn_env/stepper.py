@@ -36,11 +36,19 @@ from metalearn_env.family import KINDS, MAX_DESCRIPTORS, TINY, Array
 from metalearn_env.krylov import Krylov
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
+from metalearn_env.states import POSITIVE, number
 
 _TINY = float(TINY)
 SAME_NORM = 1e-3  # how far the norm of a direction may be from the one that is told, as rounding in single precision is
-_INTEGERS = ("horizon", "t")
-_STATE = (*_INTEGERS, "signal", "squared_norm", "previous_squared_norm", "step_size", "unit")
+_STATE: dict[str, dict[str, Any]] = {  # of the learner, and what the numbers can be
+    "horizon": {"least": 1, "whole": True},
+    "t": {"least": 0, "whole": True},
+    "signal": {},
+    "squared_norm": {"least": 0.0},
+    "previous_squared_norm": {"least": 0.0},
+    "step_size": {"least": POSITIVE},
+    "unit": {"least": POSITIVE},
+}
 _DRIVER = ("actions", "observer", "noise", "held", "left", "t")
 
 
@@ -82,7 +90,7 @@ class Stepper:
         if not is_number(unit) or unit <= 0.0:
             raise ValueError(f"unit is a number above 0, not {unit!r}")
         self._kind, self._descriptor = kind, np.array(descriptor, np.float64)[None]
-        zeros: dict[str, Any] = {name: np.zeros(1, int if name in _INTEGERS else float) for name in PER_LEARNER}
+        zeros: dict[str, Any] = {name: np.zeros(1, int if name in ("horizon", "t") else float) for name in PER_LEARNER}
         self._learner = Learners(**zeros)
         self._learner.unit[:] = self._learner.step_size[:] = unit
         self._driver = Driver(self.policy, self.policy.header, 1)
@@ -278,7 +286,7 @@ class Stepper:
         """Go back to what `state_dict` told of a stepper of the same policy.
 
         Raises:
-            ValueError: something is missing, or the policy sees other features. Nothing has changed.
+            ValueError: something is missing, or cannot be, or the policy sees other features. Nothing has changed.
         """
         for known, part in (
             (("t", "policy", "feature_names", "learner", "driver", "averaged"), state),
@@ -290,15 +298,17 @@ class Stepper:
         check_features(state["feature_names"], self.policy.header["feature_names"])
         if state["policy"] != self.policy.digest:
             raise ValueError(f"the state is of the policy {state['policy']}, not of {self.policy.digest}")
+        t = number(state, "t", least=0, whole=True)
+        learner = {name: number(state["learner"], name, **limits) for name, limits in _STATE.items()}
         averaged = None if self._averaged is None else Averaged(1)
         if averaged is not None:
             averaged.restore(state["averaged"])
-        krylov = self._krylov_of(state.get("krylov"), int(state["t"]))
+        krylov = self._krylov_of(state.get("krylov"), t)
         self._driver.restore(state["driver"])
         self._averaged, self._driver.krylov = averaged, krylov
-        for name in _STATE:
-            setattr(self._learner, name, np.array([state["learner"][name]], int if name in _INTEGERS else float))
-        self.t = int(state["t"])
+        for name, value in learner.items():
+            setattr(self._learner, name, np.array([value]))
+        self.t = t
 
     def _krylov_of(self, state: Any, t: int) -> Krylov | None:
         """Return what a state after ``t`` steps tells of the last directions.

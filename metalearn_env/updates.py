@@ -18,10 +18,21 @@ from typing import Any
 from metalearn_env.descents import natural_step
 from metalearn_env.foresight import dense, foreseeable, write_ascent
 from metalearn_env.networks import torch_itself
+from metalearn_env.states import POSITIVE, numbers
 
 ALIGNED = 64  # numbers that rows begin at multiples of: inner products are faster so
 NOT_LINEAR = ("LBFGS", "Rprop", "ASGD", "Adafactor")  # what they move by is no multiple of lr
 _STATE = ("accepted", "rates", "ratios", "_scales", "_size", "_norm", "_before", "_earlier", "_move")
+_LIMITS: dict[str, dict[str, Any]] = {
+    "rates": {"least": POSITIVE},
+    "ratios": {"least": POSITIVE},
+    "_scales": {"shape": (2,)},
+    "_size": {"shape": (), "least": 0.0, "most": math.inf},
+    "_norm": {"shape": (), "least": 0.0, "most": math.inf},
+    "_before": {"shape": (), "whole": True},
+    "_earlier": {"shape": (), "whole": True},
+    "_move": {"shape": (), "least": 2, "most": 3, "whole": True},
+}
 _KIND = "optimizer"  # whose updates a state is of
 
 
@@ -224,7 +235,7 @@ class Updates:
         return {"flat": self._flat[:, : self.size].clone(), _KIND: type(self.optimizer).__name__, **values}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` unless ``state`` is one of an optimiser of as many parameters and groups."""
+        """Raise ``ValueError`` unless ``state`` can be one of an optimiser of as many parameters and groups."""
         if missing := {"flat", _KIND, *_STATE} - set(state):
             raise ValueError(f"the state of updates has {', '.join(sorted(missing))}; it has {sorted(state)}")
         if state[_KIND] != (kind := type(self.optimizer).__name__):
@@ -234,6 +245,10 @@ class Updates:
             raise ValueError(
                 f"the state is of {found[-1]} parameters in {groups} groups, not of {self.size} in {len(self.ratios)}"
             )
+        for name, limits in _LIMITS.items():
+            numbers(state, name, **limits)
+        if {state["_before"], state["_earlier"]} != {0, 1}:
+            raise ValueError(f"theta and theta before are rows 0 and 1, not {state['_before']} and {state['_earlier']}")
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a `state`, which was checked."""

@@ -30,7 +30,18 @@ TOLD = (
 #: A new module is given its floor here. Without one, a file of a folder lives on its floor and sees its ``__init__``.
 FLOORS = {
     **dict.fromkeys(
-        ["splits", "moves", "progress", "commandline", "pictures", "window", "identity", "files", "scoring.formatting"],
+        [
+            "splits",
+            "moves",
+            "progress",
+            "commandline",
+            "pictures",
+            "window",
+            "identity",
+            "files",
+            "states",
+            "scoring.formatting",
+        ],
         0,
     ),
     **dict.fromkeys(["family", "panels"], 1),

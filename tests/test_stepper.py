@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from states import spoilt
 from test_policy import untrained
 
 from metalearn_env.engine import Engine, scaled_columns
@@ -151,7 +153,7 @@ def test_means_that_are_none_are_refused_and_change_nothing(averaged: Any) -> No
     run(first, [1.0, 0.5])
     run(second, [1.0])
     before, state = second.state_dict(), first.state_dict()
-    with pytest.raises(ValueError, match=r"the state (is of means of|of means has totals, count and t)"):
+    with pytest.raises(ValueError, match=r"the state('s| has) (totals|count|t)\b"):
         second.load_state_dict({**state, "averaged": averaged})
     del state["averaged"]
     with pytest.raises(ValueError, match="the state of a stepper has averaged"):
@@ -281,6 +283,29 @@ def test_an_opening_ends_beyond_the_horizon_too() -> None:
         else:
             stepper.hold()
     assert decided == [0, 1, 2, 3, 4, 5, 6, 10, 14]
+
+
+NEVER_NEGATIVE = {"t", "left", "count", "horizon", "unit", "step_size", "squared_norm", "norm", "center", "newest"}
+
+
+@pytest.mark.parametrize(("value", "of"), [(math.nan, None), (math.inf, {"t", "signal"}), (-1, NEVER_NEGATIVE)])
+def test_numbers_that_cannot_be_are_refused_and_change_nothing(value: float, of: set[str] | None) -> None:
+    first, second = (
+        Stepper(tame("discrete", "dynamic", 3, averaged=True, ritz=2), unit=0.1, horizon=5, directions=True)
+        for _ in range(2)
+    )
+    for _ in range(3):
+        first.observe(1.0, 2.0, 0.5, direction=np.array([1.0, 1.0]))
+    second.observe(1.0, 2.0, direction=np.array([1.0, 1.0]))
+    before, refused = second.state_dict(), set()
+    for place, state in spoilt(first.state_dict(), value):
+        name = [key for key in place if isinstance(key, str)][-1]
+        if of is None or (name in of and place[:2] != ("krylov", "unit")):
+            with pytest.raises(ValueError, match=r"state|horizon"):
+                second.load_state_dict(state)
+            assert second.state_dict() == before, place
+            refused.add(name)
+    assert len(refused) >= (2 if of else 10)
 
 
 @pytest.mark.parametrize("interval", [1, 4])

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from states import spoilt
 from test_policy import untrained
 
 from metalearn_env.adapters.tabular import LearnedAlpha, QLearner
@@ -228,6 +229,18 @@ def test_what_is_saved_goes_on_bit_for_bit(sweep: int, interval: int, averaged: 
         other = LearnedAlpha(policy=tame(0.1, interval, averaged), discount=0.9, most=1.0, **known)
         with pytest.raises(ValueError, match=r"the state is of a run of the (shape|horizon|sweep)"):
             other.load_state_dict(first.state_dict())
+
+
+def test_numbers_that_cannot_be_are_refused_and_change_nothing() -> None:
+    first, second = (LearnedAlpha(3, 2, tame(), horizon=9, discount=0.9, sweep=2) for _ in range(2))
+    for t in range(5):
+        first(1.0, t % 3, 0)
+    before, state = second.state_dict(), first.state_dict()
+    negative = [{**state, name: -1} for name in ("t", "alpha", "taken")]
+    for wrong in [*(bad for _, bad in spoilt(state)), *negative, {**state, "counts": [-1.0] * 6}]:
+        with pytest.raises(ValueError, match=r"the state|noise is"):
+            second.load_state_dict(wrong)
+        assert second.state_dict() == before
 
 
 def learner() -> QLearner:

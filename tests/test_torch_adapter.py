@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from states import spoilt
 from test_stepper import fixed, tame
 
 from metalearn_env.engine import Engine
@@ -558,6 +559,22 @@ def test_a_state_of_something_else_is_refused() -> None:
     loop.scheduler.step(loop.loss())
     with pytest.raises(RuntimeError, match="a state is taken after"):
         loop.scheduler.state_dict()
+
+
+@pytest.mark.parametrize("make", [OPTIMIZERS["sgd"], OPTIMIZERS["adam"]])
+def test_numbers_that_cannot_be_are_refused_and_change_nothing(make: Any) -> None:
+    loop, other = Loop(gentle(), make).run(3), Loop(gentle(), make).run(1)
+    state, rates = loop.scheduler.state_dict(), other.scheduler.get_last_lr()
+    updates: dict[str, Any] = state["updates"]
+    wrong: list[dict[str, Any]] = [{"highest": -1.0}, {"most": 0.0}, {"t": -1}]
+    odd = [{"_move": 4}, {"_earlier": updates["_before"]}, {"rates": [-1.0]}]
+    wrong += [{"updates": {**updates, **part}} for part in odd]
+    before = {name: value for name, value in other.scheduler.state_dict().items() if name != "updates"}
+    for bad in [*(bad for _, bad in spoilt(state)), *({**state, **part} for part in wrong)]:
+        with pytest.raises(ValueError, match=r"the state|noise is|rows 0 and 1"):
+            other.scheduler.load_state_dict(bad)
+        assert {name: value for name, value in other.scheduler.state_dict().items() if name != "updates"} == before
+        assert other.scheduler.get_last_lr() == rates
 
 
 # Bad input

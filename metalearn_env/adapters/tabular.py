@@ -28,10 +28,11 @@ from metalearn_env.family import Array
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.processes import describe
 from metalearn_env.ranges import as_integer, is_number
+from metalearn_env.states import POSITIVE, number, number_or_none, numbers
 from metalearn_env.stepper import Stepper
 
 FULL = 20.0  # sweeps of a run whose steps may be 1
-_MET = ("sums", "counts", "before")
+_MET: dict[str, dict[str, Any]] = {"sums": {}, "counts": {"least": 0.0}, "before": {}}
 _RUN = ("shape", "horizon", "sweep")
 
 
@@ -160,18 +161,19 @@ class LearnedAlpha:
         """Go back to what `state_dict` told of one of the same policy and table.
 
         Raises:
-            ValueError: something is missing, or of another table or of other features. Nothing has changed.
+            ValueError: something is missing, or cannot be, or is of another table or of other features. Nothing has
+                changed.
         """
         if missing := {"t", "stepper", "alpha", "taken", *_RUN, *_MET} - set(state):
             raise ValueError(f"the state has {', '.join(sorted(missing))}; it has {sorted(state)}")
         for name in _RUN:
             if state[name] != (own := getattr(self, f"_{name}")):
                 raise ValueError(f"the state is of a run of the {name} {state[name]}, not {own}")
-        met = [np.array(state[name], np.float64) for name in _MET]
-        if any(array.shape != self._sums.shape for array in met):
-            raise ValueError(f"the state has {len(state['sums'])} sums, not one for each of {len(self._sums)} entries")
+        met = [numbers(state, name, self._sums.shape, **limits) for name, limits in _MET.items()]
+        t, alpha = number(state, "t", least=0, whole=True), number(state, "alpha", least=POSITIVE)
+        taken = number_or_none(state, "taken", least=POSITIVE)
         self._stepper.load_state_dict(state["stepper"])
-        self.t, self._alpha, self._taken = state["t"], state["alpha"], state["taken"]
+        self.t, self._alpha, self._taken = t, alpha, taken
         self._sums, self._counts, self._before = met
 
 

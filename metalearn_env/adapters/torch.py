@@ -58,6 +58,7 @@ from metalearn_env.guard import STATE, GuardedStepper
 from metalearn_env.model_descriptor import describe_model
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer
+from metalearn_env.states import number
 from metalearn_env.updates import Updates
 
 _STATE = ("t", *STATE, "updates")
@@ -144,14 +145,15 @@ class LearnedStepSize:
         """Go back to what `state_dict` told, with the same policy; the optimiser's own state is loaded beside it.
 
         Raises:
-            ValueError: something is missing, or is of another model or policy. Nothing has changed.
+            ValueError: something is missing, or cannot be, or is of another model or policy. Nothing has changed.
         """
         if missing := set(_STATE) - set(state_dict):
             raise ValueError(f"the state has {', '.join(sorted(missing))}; it has {sorted(state_dict)}")
+        t = number(state_dict, "t", least=0, whole=True)
         self._updates.check_state(state_dict["updates"])
         self._steps.load_state_dict(state_dict)
         self._updates.restore(state_dict["updates"])
-        self.t, self._loss, self._skips, self._measures = state_dict["t"], None, False, False
+        self.t, self._loss, self._skips, self._measures = t, None, False, False
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied: the optimiser's hooks would stay those of this one."""
