@@ -193,8 +193,8 @@ class Updates:
         self._before, self._earlier, self.accepted = self._earlier, self._before, True
 
     def undo(self, rate: float) -> None:
-        """Put theta where it was before the update that the optimiser has made, whose averages then begin anew."""
-        self._put(self._before)
+        """Put theta where it was before the update that the optimiser has begun, whose averages then begin anew."""
+        self._put(self._earlier if self.foreseen else self._before)  # which `keep` has exchanged
         self._flat[self._move].zero_()
         self._forget_averages()
         self.set(rate)

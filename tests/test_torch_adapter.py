@@ -483,9 +483,10 @@ def test_parameters_that_are_not_finite_are_found_at_the_next_decision(make: Any
     assert bool(weight.isfinite().all())
 
 
-def test_what_is_broken_off_in_the_optimiser_is_undone() -> None:
-    loop = Loop(fixed(0.0), OPTIMIZERS["adam"]).run(3)
-    before, rates = loop.theta(), loop.scheduler.get_last_lr()
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_is_broken_off_in_the_optimiser_is_undone(make: Any) -> None:
+    loop = Loop(fixed(0.0), make).run(3)
+    before = loop.theta()
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -500,7 +501,11 @@ def test_what_is_broken_off_in_the_optimiser_is_undone() -> None:
     first.remove()
     again.step(loop.loss())
     assert torch.equal(loop.theta(), before)
-    assert loop.optimizer.param_groups[0]["lr"] == rates[0]
+    assert loop.optimizer.param_groups[0]["lr"] == again.get_last_lr()[0]
+    assert not loop.optimizer.state
+    again.detach()  # undoes it no second time
+    loop.optimizer.step()
+    assert not torch.equal(loop.theta(), before)
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])

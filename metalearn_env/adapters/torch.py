@@ -31,7 +31,8 @@ within. Of an unknown one, None, the policy is told 50 steps, and twice as many 
 or a parameter is not finite, the parameters go back to where they were at the last decision (of policies that look
 each time: before the last step), the optimiser is given no gradient, so that its averages meet no bad one, and there is
 a `RuntimeWarning`; averages that have met one since the last decision begin anew. An ``optimizer.step()`` that was
-broken off is undone by the next `step`. The run goes on like a new one of the steps that are left, from its natural
+broken off at a decision is undone by the next `step`, and averages begin anew; between two decisions, what it has done
+stays. The run goes on like a new one of the steps that are left, from its natural
 step size, but at most from a tenth of the last one, or of where the run before began, if that is less. At the very
 first step, with nothing to go back to, it is a `ValueError`.
 
@@ -105,7 +106,7 @@ class LearnedStepSize:
         self.t = 0  # updates so far, those that were left out among them
         self._loss: float | None = None  # of the update to come
         self._skips = False  # that update is to be left out
-        self._measures = False  # it is to be measured, and made anew
+        self._moves = False  # the optimiser makes it, from parameters that are remembered
         self._hooks = optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after)
 
     @property
@@ -153,7 +154,7 @@ class LearnedStepSize:
         self._updates.check_state(state_dict["updates"])
         self._steps.load_state_dict(state_dict)
         self._updates.restore(state_dict["updates"])
-        self.t, self._loss, self._skips, self._measures = t, None, False, False
+        self.t, self._loss, self._skips, self._moves = t, None, False, False
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied: the optimiser's hooks would stay those of this one."""
@@ -199,16 +200,17 @@ class LearnedStepSize:
             self._retreat("the gradient, or its square, is not finite", stacklevel=5)
         elif updates.foreseen:
             updates.keep(self._chosen(loss, squared, alignment))
+            self._moves = True
         else:
             updates.prepare(squared)
-            self._measures = True
+            self._moves = True
 
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         loss, self._loss = self._loss, None
-        if self._measures and loss is not None:
+        if self._moves and not self._updates.foreseen and loss is not None:
             with torch.no_grad():
                 self._make_anew(loss)
-        self._skips = self._measures = False
+        self._skips = self._moves = False
         self.t += 1
 
     def _make_anew(self, loss: float) -> None:
@@ -221,11 +223,11 @@ class LearnedStepSize:
             self._retreat("the update, or its square, is not finite", stacklevel=5)
 
     def _undo_what_was_broken_off(self) -> None:
-        """Put the parameters back where an update was made to be measured, and then was not."""
-        if self._measures:
+        """Put the parameters back where the optimiser has begun an update, and has not ended it."""
+        if self._moves:
             with torch.no_grad():
                 self._updates.undo(self._steps.last)
-        self._measures = False
+        self._moves = False
 
     def _chosen(self, loss: float, squared: float, alignment: float) -> float:
         natural = partial(self._updates.natural_step, loss, squared)
