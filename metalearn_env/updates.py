@@ -92,7 +92,7 @@ class Updates:
         groups, known = self.optimizer.param_groups, self.parameters
         now = groups[0]["params"] if len(groups) == 1 else list(chain(*(group["params"] for group in groups)))
         if len(groups) != len(self.rates) or len(now) != len(known) or not all(map(is_, now, known)):
-            raise RuntimeError("the parameter groups have changed: make a new LearnedStepSize for the optimizer")
+            raise RuntimeError("the parameter groups have changed: detach() this LearnedStepSize, and make a new one")
         self.check_ready()
 
     def check_ready(self) -> None:

@@ -690,6 +690,16 @@ def test_a_loop_that_cannot_go_on_is_an_error_before_anything_moves(prepare: Any
     assert not loop.optimizer.state
 
 
+def test_an_optimizer_has_one_scheduler_at_a_time() -> None:
+    loop = Loop(fixed(0.0)).run(2)
+    with pytest.raises(ValueError, match=r"has a LearnedStepSize already: detach\(\) that"):
+        LearnedStepSize(loop.optimizer, fixed(0.0))
+    loop.run(1)
+    loop.scheduler.detach()
+    loop.scheduler = LearnedStepSize(loop.optimizer, fixed(0.0))
+    assert loop.run(1).scheduler.t == 1
+
+
 @pytest.mark.parametrize(("prepare", "words"), [(without_gradient, "no parameter"), (changed_rate, "something else")])
 def test_between_decisions_too(prepare: Any, words: str) -> None:
     loop = Loop(tame("relative", "dynamic", 5)).run(2)

@@ -32,9 +32,9 @@ or a parameter is not finite, the parameters go back to where they were at the l
 each time: before the last step), the optimiser is given no gradient, so that its averages meet no bad one, and there is
 a `RuntimeWarning`; averages that have met one since the last decision begin anew. An ``optimizer.step()`` that was
 broken off at a decision is undone by the next `step`, and averages begin anew; between two decisions, what it has done
-stays. The run goes on like a new one of the steps that are left, from its natural
-step size, but at most from a tenth of the last one, or of where the run before began, if that is less. At the very
-first step, with nothing to go back to, it is a `ValueError`.
+stays. The run goes on like a new one of the steps that are left, from its natural step size, but at most from a tenth
+of the last one, or of where the run before began, if that is less. At the very first step, with nothing to go back to,
+it is a `ValueError`.
 
 What cannot be seen is not undone: other state of the model, such as running means of batch normalisation, and a bad
 gradient between two decisions where no loss follows, at the very end of a run. A process of distributed training gives
@@ -49,6 +49,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 try:
     import torch
@@ -63,6 +64,7 @@ from metalearn_env.states import number
 from metalearn_env.updates import Updates
 
 _STATE = ("t", *STATE, "updates")
+_CHOSEN_FOR: WeakSet[torch.optim.Optimizer] = WeakSet()  # optimisers that have a LearnedStepSize
 
 
 class LearnedStepSize:
@@ -81,7 +83,7 @@ class LearnedStepSize:
     Raises:
         FileNotFoundError: there is no such policy.
         TypeError: an optimiser, or policy, that is none.
-        ValueError: a value that cannot be honoured.
+        ValueError: a value that cannot be honoured, or an optimiser that another one chooses for: `detach` that first.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class LearnedStepSize:
         explodes_at: float = 1e3,
     ) -> None:
         self._updates = Updates(optimizer)
+        if optimizer in _CHOSEN_FOR:
+            raise ValueError("the optimizer has a LearnedStepSize already: detach() that before another is made")
         self.optimizer, self.policy = optimizer, as_policy(policy)
         self._steps = GuardedStepper(
             self.policy,
@@ -107,6 +111,7 @@ class LearnedStepSize:
         self._loss: float | None = None  # of the update to come
         self._skips = False  # that update is to be left out
         self._moves = False  # the optimiser makes it, from parameters that are remembered
+        _CHOSEN_FOR.add(optimizer)
         self._hooks = optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after)
 
     @property
@@ -163,6 +168,7 @@ class LearnedStepSize:
     def detach(self) -> None:
         """Leave the optimiser to itself, with the learning rates as they are."""
         self._undo_what_was_broken_off()
+        _CHOSEN_FOR.discard(self.optimizer)
         for hook in self._hooks:
             hook.remove()
 
