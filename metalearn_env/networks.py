@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cached_property
 from importlib import import_module
 from math import prod
@@ -127,6 +128,17 @@ class Modules(Networks):
         """How many parameters have at least two axes."""
         return sum(len(size) > 1 for size in self._sizes.values())
 
+    def check_pure(self, inputs: Array) -> None:
+        """Raise ``ValueError`` if the module, asked twice for inputs (b, ...), changes a buffer or its answers."""
+        before, given = deepcopy(dict(self._module.named_buffers())), self.real(inputs)
+        with self.torch.random.fork_rng(devices=[]), self.torch.no_grad():
+            first, second = (self._module(given) for _ in range(2))
+        for name, buffer in self._module.named_buffers():
+            if name not in before or not _same(buffer, before[name]):
+                raise ValueError(f"a module keeps no state; this one changes its buffer {name!r} when it is asked")
+        if not _same(first, second):
+            raise ValueError("a module keeps no state and draws no numbers; this one changes its answers")
+
     def initial(self, seed: int) -> Array:
         """Return the parameters, (p,), of a module made after ``torch.manual_seed``; torch's own state is kept."""
         flat = [parameter.detach().reshape(-1).double() for _, parameter in _trained(self._made(seed))]
@@ -199,6 +211,11 @@ class Modules(Networks):
             elif isinstance(part, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
                 raise ValueError(f"a module keeps no state and draws no numbers; {type(part).__name__} does")
         return module
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Return whether two tensors are equal, NaN being NaN."""
+    return np.array_equal(first.cpu().numpy(), second.cpu().numpy(), equal_nan=True)
 
 
 def _trained(module: Any) -> Iterator[tuple[str, Any]]:

@@ -68,6 +68,33 @@ class Unbounded(Convolutions):
         return super().forward(x) / 0.0
 
 
+class Counting(Convolutions):
+    """Counts how often it is asked, in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, x: Any) -> Any:
+        self.asked += 1.0
+        return super().forward(x)
+
+
+class Fading(Convolutions):
+    """Answers less and less."""
+
+    asked = 0
+
+    def forward(self, x: Any) -> Any:
+        self.asked += 1
+        return super().forward(x) / self.asked
+
+
+class Dropping(Convolutions):
+    def forward(self, x: Any) -> Any:
+        return torch.nn.functional.dropout(super().forward(x))
+
+
 OWN: dict[str, Any] = {"module": Convolutions, "dataset": (IMAGES, CLASSES)}
 SQUARED: dict[str, Any] = {"module": regressor, "dataset": (POINTS, NUMBERS), "criterion": "squared"}
 CASES: dict[str, dict[str, Any]] = {
@@ -410,6 +437,9 @@ def test_families_are_copied_and_pickled() -> None:
         ({**OWN, "module": 3}, TypeError, "module is a callable"),
         ({**OWN, "module": torch.nn.Linear(3, 3)}, TypeError, "such as its class, not a Linear"),
         ({**OWN, "module": Unbounded}, ValueError, "a module's answers are finite at first"),
+        ({**OWN, "module": Counting}, ValueError, "keeps no state; this one changes its buffer 'asked'"),
+        ({**OWN, "module": Fading}, ValueError, "this one changes its answers"),
+        ({**OWN, "module": Dropping}, ValueError, "this one changes its answers"),
         ({**OWN, "module": Frozen}, ValueError, "parameters to be trained"),
         ({**OWN, "module": "nowhere:net"}, ValueError, "module is a callable or 'package.module:callable'"),
         ({**OWN, "module": lambda: 3}, TypeError, "makes a torch.nn.Module, not int"),

@@ -199,6 +199,7 @@ class NeuralNetwork(TaskFamily[NetworkTask]):
             targets=datasets.rows_of(targets, self.split),
             **sizes,
         )
+        networks.check_pure(rows[:2])
         found = networks.outputs(networks.initial(0)[None], rows[None, :2], ())[0]
         if found.shape != (2, classes):
             raise ValueError(f"a module answers 2 examples with an array (2, {classes}), not {found.shape}")
