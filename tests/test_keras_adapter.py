@@ -224,17 +224,42 @@ def test_a_first_loss_that_is_no_number_is_refused_and_nothing_moves() -> None:
     assert np.isfinite(callback.step_sizes).all()
 
 
-def test_a_run_that_was_broken_off_leaves_nothing_behind() -> None:
-    class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            raise KeyboardInterrupt
+class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        raise KeyboardInterrupt
 
+
+def patched(model: Any) -> set[str]:
+    return {"apply", "compute_loss", "make_train_function"} & {*vars(model.optimizer), *vars(model)}
+
+
+def test_a_run_that_was_broken_off_leaves_the_first_model_where_a_second_is_fitted() -> None:
+    first, second = linear(keras.optimizers.SGD()), linear(keras.optimizers.SGD())
+    callback = LearnedStepSize(policy_of(shift=-0.3))
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(X, Y, verbose=0, callbacks=[callback, Breaks()])
+    fit(second, callback)
+    assert not patched(first)
+    assert not patched(second)
+
+
+def test_a_model_may_be_compiled_anew_after_a_run_that_was_broken_off() -> None:
+    model, callback = linear(keras.optimizers.SGD()), LearnedStepSize(policy_of(shift=-0.3))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, verbose=0, callbacks=[callback, Breaks()])
+    model.compile(keras.optimizers.SGD(), loss="mse")
+    model.fit(X, Y, verbose=0)
+    assert len(callback.step_sizes) == 1
+    assert not patched(model)
+
+
+def test_a_run_that_was_broken_off_leaves_nothing_behind() -> None:
     model, first, second = linear(keras.optimizers.SGD()), *(LearnedStepSize(policy_of(shift=-0.3)) for _ in "ab")
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y, verbose=0, callbacks=[first, Breaks()])
     model.fit(X, Y, verbose=0)  # without any
     assert len(first.step_sizes) == 1
-    assert {"apply", "compute_loss", "make_train_function"}.isdisjoint({*vars(model.optimizer), *vars(model)})
+    assert not patched(model)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y, verbose=0, callbacks=[first, Breaks()])
     fit(model, second)

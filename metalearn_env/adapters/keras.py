@@ -81,6 +81,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self.policy = as_policy(policy)
         self.horizon = None if horizon is None else as_integer("horizon", horizon, minimum=1)
         self._batch_size, self._told, self._explodes_at = batch_size, dict(descriptor or {}), explodes_at
+        self._patched: tuple[Any, Any] | None = None  # the model and the optimiser that it stands before
         self._carried = 1.0  # the learning rate that the optimiser's momenta are of
         self._steps = self._new_steps([], 1, "sgd")  # whatever cannot be honoured is found out here
         self.step_sizes: list[float] = []
@@ -100,6 +101,7 @@ class LearnedStepSize(keras.callbacks.Callback):
         self._compute_loss, self._apply = self.model.compute_loss, optimizer.apply
         self.model.compute_loss, optimizer.apply = self._keeping_loss, self._moving
         self.model.make_train_function = self._let_go
+        self._patched = self.model, optimizer
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Take in how many steps there are to come, if nobody has said; the first epoch may be a later one."""
@@ -107,14 +109,17 @@ class LearnedStepSize(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave model and optimiser to themselves."""
-        if "apply" in vars(self.model.optimizer):
-            self._carry(1.0)
-            del self.model.compute_loss, self.model.make_train_function, self.model.optimizer.apply
+        if self._patched is not None:
+            (model, optimizer), self._patched = self._patched, None
+            self._carry(1.0, optimizer)
+            del model.compute_loss, model.make_train_function, optimizer.apply
 
     def _let_go(self, *args: Any, **kwargs: Any) -> Any:
         """Stand in for ``model.make_train_function``, by which a fit begins: that of this callback is then over."""
+        assert self._patched is not None
+        model, _ = self._patched
         self.on_train_end()
-        return self.model.make_train_function(*args, **kwargs)
+        return model.make_train_function(*args, **kwargs)
 
     def _keeping_loss(self, *args: Any, **kwargs: Any) -> Any:
         self._loss = loss = self._compute_loss(*args, **kwargs)
@@ -132,7 +137,7 @@ class LearnedStepSize(keras.callbacks.Callback):
             passed = f"the horizon of {self._steps.horizon} updates has passed: the step size stays"
             warnings.warn(passed, RuntimeWarning, 2)
         if not self._steps.looks and self._steps.accepts(loss):
-            self._carry(self._steps.last)
+            self._carry(self._steps.last, optimizer)
             self._apply(grads, variables)
             self.losses.append(loss)
             return self.step_sizes.append(self._steps.hold())
@@ -177,7 +182,7 @@ class LearnedStepSize(keras.callbacks.Callback):
     def _direction(self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], here: Tensors) -> torch.Tensor:
         """Return the update, flat, that the optimiser makes at a learning rate of 1; the variables are as they were."""
         _set_rate(optimizer, 1.0)
-        self._carry(1.0)
+        self._carry(1.0, optimizer)
         torch._foreach_zero_([variable.value.data for variable in variables])
         try:
             self._apply(grads, variables)
@@ -185,9 +190,9 @@ class LearnedStepSize(keras.callbacks.Callback):
         finally:
             torch._foreach_copy_([variable.value.data for variable in variables], here)
 
-    def _carry(self, rate: float) -> None:
+    def _carry(self, rate: float, optimizer: Any) -> None:
         """Let the momenta of Keras, sums of steps rather than of directions, be of a learning rate from now on."""
-        if rate != self._carried and (momenta := _momenta(self.model.optimizer)):
+        if rate != self._carried and (momenta := _momenta(optimizer)):
             torch._foreach_mul_(momenta, rate / self._carried)
         self._carried = rate
 
