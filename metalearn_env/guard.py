@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from metalearn_env.states import POSITIVE, number, number_or_none
 from metalearn_env.stepper import Stepper
 
 SHRUNK = 0.1
+_SMALLEST = sys.float_info.min
 STATE = ("horizon", "highest", "most", "last", "stepper")
 
 
@@ -51,9 +53,10 @@ class Guard:
     def shrink(self, last: float, began: float) -> None:
         """Let the next run begin from no more than a tenth of the ``last`` step, or of where this one ``began``.
 
-        So one whose steps grow until they are too long, time and again, begins ten times lower each time.
+        So one whose steps grow until they are too long, time and again, begins ten times lower each time, down to the
+        smallest step there can be.
         """
-        self.most = SHRUNK * min(last, began)
+        self.most = max(SHRUNK * min(last, began), _SMALLEST)
 
 
 class GuardedStepper:
