@@ -167,6 +167,12 @@ def real_numbers(name: str, array: Any) -> Array:
     return numbers.astype(np.float64)
 
 
+def check_sizes(name: str, array: Array) -> None:
+    """Raise ``ValueError`` unless all numbers of an array (m, ...) are finite and not too large; ``name`` is its."""
+    for row in np.flatnonzero(~(np.abs(array) <= LARGEST).reshape(len(array), -1).all(axis=1)):
+        raise ValueError(f"{name} is finite, at most {LARGEST:g}; row {row} holds {array[row].tolist()}")
+
+
 def _load_bundled(name: str) -> tuple[Array, Array]:
     if name not in REGRESSION_SETS:
         raise ValueError(f"dataset is one of {', '.join(REGRESSION_SETS)}, or a pair (X, y), not {name!r}")
@@ -185,7 +191,4 @@ def _bundled(name: str) -> Any:
 def _check_rows(name: str, array: Array) -> None:
     if len(array) < 2:
         raise ValueError(f"{name} has at least 2 rows, not {len(array)}")
-    bad = ~(np.abs(array) <= LARGEST)
-    if bad.any():
-        row = int(np.flatnonzero(bad.any(axis=1))[0])
-        raise ValueError(f"{name} is finite, at most {LARGEST:g}; row {row} holds {array[row].tolist()}")
+    check_sizes(name, array)

@@ -274,6 +274,26 @@ def test_bad_data_are_refused(estimator: Any) -> None:
             clone(estimator).fit(X, Y[:-1])
 
 
+@pytest.mark.parametrize("size", [1e155, -1e300])
+def test_numbers_whose_squares_overflow_are_refused(size: float) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=20)
+    large, wide = X.copy(), y.copy()
+    large[3, 1], wide[3] = size, size
+    centres = np.array([[0.0, size], [1.0, 1.0]])
+    regressor, classifier, means = LearnedRegressor(tame()), LearnedClassifier(tame()), LearnedKMeans(2, policy=tame())
+    for fit, name in (
+        (lambda: regressor.fit(large, y), "X"),
+        (lambda: regressor.fit(X, wide), "y"),
+        (lambda: classifier.fit(large, y > 0.0), "X"),
+        (lambda: means.fit(large), "X"),
+        (lambda: LearnedKMeans(2, policy=tame(), init=centres).fit(X), "init"),
+        (lambda: LearnedKMeans(2, policy=tame()).fit(X).transform(large), "X"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} is finite, at most 1e\+100; row \d holds .*e\+"):
+            fit()
+
+
 def test_whole_floating_numbers_are_whole_numbers() -> None:
     X = np.random.default_rng(0).normal(size=(20, 2))
     found = [

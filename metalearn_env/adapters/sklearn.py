@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metalearn_env.datasets import check_sizes
 from metalearn_env.family import Array
 from metalearn_env.policy import Policy, as_policy
 from metalearn_env.ranges import as_integer, is_number
@@ -67,6 +68,12 @@ class _Learned(BaseEstimator):
         if self.batch_size is not None:
             as_integer("batch_size", self.batch_size, minimum=1)
         return replace(as_policy(self.policy)), check_random_state(self.random_state)  # parameters stay as they are
+
+    def _inputs(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Return X, or (X, y), as checked arrays, or raise ``ValueError``; squares of X are numbers."""
+        found = validate_data(self, X, *y, dtype=np.float64, **options)
+        check_sizes("X", found[0] if y else found)
+        return found
 
     def _batches(self, random: np.random.RandomState, rows: int) -> NDArray[np.int64] | None:
         """Return the rows of each step's minibatch, drawn with replacement."""
@@ -119,7 +126,8 @@ class LearnedRegressor(RegressorMixin, _Learned):
     def fit(self, X: Any, y: Any) -> LearnedRegressor:
         """Fit to X (m, d) and y (m,)."""
         policy, random = self._check()
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        X, y = self._inputs(X, y, y_numeric=True)
+        check_sizes("y", y)
         inputs, targets = StandardScaler().fit(X), StandardScaler().fit(y[:, None])
         scaled, wanted = _standardised(inputs, X), _standardised(targets, y[:, None])[:, 0]
         theta = self._descend(policy, LeastSquares(self._batches(random, len(y)), scaled, wanted))
@@ -130,7 +138,7 @@ class LearnedRegressor(RegressorMixin, _Learned):
     def predict(self, X: Any) -> Array:
         """Return predictions, (m,)."""
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._inputs(X, reset=False)
         return np.asarray(X @ self.coef_ + self.intercept_)
 
 
@@ -168,7 +176,7 @@ class LearnedClassifier(ClassifierMixin, _Learned):
         policy, random = self._check()
         if not is_number(self.penalty) or self.penalty <= 0.0:
             raise ValueError(f"penalty is a number above 0, not {self.penalty!r}")
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = self._inputs(X, y)
         check_classification_targets(y)
         known, labels = np.unique(y, return_inverse=True)
         if len(known) < 2:
@@ -199,7 +207,7 @@ class LearnedClassifier(ClassifierMixin, _Learned):
 
     def _scores(self, X: Any) -> Array:
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._inputs(X, reset=False)
         return np.asarray(X @ self.coef_.T + self.intercept_)
 
 
@@ -242,13 +250,15 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         clusters = as_integer("n_clusters", self.n_clusters, minimum=1)
         if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
             raise ValueError(f"init is one of k-means++, random, or an array, not {self.init!r}")
-        X = validate_data(self, X, dtype=np.float64)
+        X = self._inputs(X)
         if clusters > len(X):
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={clusters}")
         mean = X.mean(axis=0)
         points = X - mean
         if not isinstance(self.init, str):
-            first = check_array(self.init, dtype=np.float64, input_name="init") - mean
+            given = check_array(self.init, dtype=np.float64, input_name="init")
+            check_sizes("init", given)
+            first = given - mean
             if first.shape != (clusters, X.shape[1]):
                 raise ValueError(f"init is an array of shape {(clusters, X.shape[1])}, not {first.shape}")
         elif self.init == "random":
@@ -269,7 +279,7 @@ class LearnedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def transform(self, X: Any) -> Array:
         """Return the distances to the centres, (m, n_clusters)."""
         check_is_fitted(self, "cluster_centers_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._inputs(X, reset=False)
         return np.asarray(euclidean_distances(X, self.cluster_centers_))
 
     def score(self, X: Any, y: Any = None) -> float:
