@@ -20,6 +20,7 @@ from metalearn_env.tails import unit_variance
 
 SPECTRA = ("gaussian", "log-uniform", "linear-uniform", "bimodal")
 MIXED = SPECTRA[:3]
+DIGITS = 9  # of numbers of examples, after the point; a product of two floating numbers may be above what it should be
 CLUMP = 0.1  # the part of the decades of a bimodal spectrum that a clump takes up
 
 Integers = NDArray[np.int64]
@@ -69,7 +70,7 @@ class Design(abc.ABC):
     def _sizes(self, rng: np.random.Generator, n: int) -> Sizes:
         uniform = rng.random((3, n))
         dimension = log_uniform_integer(uniform[0], *self.dimension)
-        examples = np.ceil(log_uniform(uniform[1], *self.examples_per_parameter) * dimension).astype(np.int64)
+        examples = whole_examples(log_uniform(uniform[1], *self.examples_per_parameter) * dimension)
         return Sizes(dimension, examples, np.exp(np.log(10.0) * decades(uniform[2], *self.scale)))
 
     def _minibatches(self, horizon: int) -> tuple[int, int]:
@@ -82,6 +83,15 @@ class Design(abc.ABC):
         # a learner that sees minibatches does not know the spectrum of its inputs
         flatness = np.zeros(len(dimension)) if self.batch_size else spectral_flatness(problem, dimension)
         return RegressionTask(*problem, describe(dimension, examples, self.batch_size, flatness), inputs, targets)
+
+
+def whole_examples(asked: Any) -> Any:
+    """Return the least whole numbers of examples that are as many as asked for, but for rounding.
+
+    >>> 1.1 * 50, int(whole_examples(1.1 * 50))
+    (55.00000000000001, 55)
+    """
+    return np.ceil(np.round(asked, DIGITS)).astype(np.int64)
 
 
 def describe(dimension: Integers, examples: Integers, batch_size: int, flatness: Array) -> Array:
@@ -226,7 +236,7 @@ class SubsampledData(Design):
     def draw(self, rng: np.random.Generator, n: int, horizon: int) -> SubsampleDraw:
         sizes = self._sizes(rng, n)
         available, features = self.inputs.shape
-        most = min(available, int(np.ceil(self.examples_per_parameter[1] * self.num_parameters)))
+        most = min(available, int(whole_examples(self.examples_per_parameter[1] * self.num_parameters)))
         examples = np.minimum(sizes.examples, most)
         steps = self._minibatches(horizon)
         return SubsampleDraw(

@@ -232,6 +232,14 @@ def test_subsamples_are_of_the_data() -> None:
     assert np.linalg.norm(task.optimum, axis=1) == pytest.approx(np.full(5, np.linalg.norm(solution)))
 
 
+def test_as_many_examples_as_asked_for_are_not_one_more_for_rounding() -> None:
+    X = np.random.default_rng(0).normal(size=(92, 50))
+    assert len(standardised(X, "train")) == 55  # 1.1 * 50, which floating numbers say is a little more
+    for options in ({}, {"dataset": (X, X[:, 0])}):
+        family = regression(dimension=50, examples_per_parameter=1.1, scale=0, **options)
+        assert 10.0 ** tasks(family, 3).descriptor[:, 1] * 50 == pytest.approx(np.full(3, 55.0))
+
+
 def test_splits_of_data_are_disjoint() -> None:
     rows = [set(split_rows(45, split)) for split in ROW_SPLITS]
     assert sum(map(len, rows)) == len(set.union(*rows)) == 45

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metalearn_env import datasets
-from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign
+from metalearn_env.designs import MIXED, Design, RegressionTask, SubsampledData, SyntheticDesign, whole_examples
 from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily, ratio_or_one
 from metalearn_env.least_squares import of_examples, product, transposed_product
 from metalearn_env.moves import Move, above, axes_of, further, smaller_batch
@@ -115,9 +115,9 @@ class LinearRegression(TaskFamily[RegressionTask]):
         dimension = self._dimension(((features + 1) // 2, features))
         if dimension[1] > features:
             raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
-        least = as_range("", self.examples_per_parameter, minimum=1.0)[0] * dimension[0]
+        least = whole_examples(as_range("", self.examples_per_parameter, minimum=1.0)[0] * dimension[0])
         if least > len(inputs):
-            raise ValueError(f"examples_per_parameter asks for {least:g} rows; split {self.split!r} has {len(inputs)}")
+            raise ValueError(f"examples_per_parameter asks for {least} rows; split {self.split!r} has {len(inputs)}")
         return SubsampledData(dimension=dimension, inputs=inputs, targets=targets, **common)
 
     def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
