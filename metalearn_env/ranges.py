@@ -37,6 +37,11 @@ def as_range(
     return kind(pair[0]), kind(pair[1])
 
 
+def as_dimension(value: Any, default: tuple[int, int]) -> tuple[int, int]:
+    """Return a dimension as ``(low, high)``, the ``default`` of None; see `as_range`."""
+    return as_range("dimension", default if value is None else value, minimum=1, integer=True)
+
+
 def zero_or_range(name: str, value: Any, *, maximum: float, minimum: float = 0.0) -> tuple[float, float]:
     """Return ``value`` as ``(low, high)`` that can be drawn from log-uniformly: both are 0, or neither.
 

@@ -18,7 +18,7 @@ from metalearn_env.family import Array, Evaluation, Kind, TaskFamily, ratio_or_o
 from metalearn_env.labelled import ClassificationTask, LinearTeacher, SampledExamples, Source
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Decisions, projected
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
+from metalearn_env.ranges import Range, as_decades, as_dimension, as_integer, as_range, zero_or_range
 from metalearn_env.softmax import Softmax, curvature, log_odds, loss_and_gradient, loss_of
 from metalearn_env.tails import Tails, check_tails
 
@@ -96,7 +96,7 @@ class Classification(TaskFamily[ClassificationTask]):
         if self.dataset is None:
             return LinearTeacher(
                 classes=as_range("classes", (2, 4) if self.classes is None else self.classes, minimum=2, integer=True),
-                dimension=self._dimension((2, 10)),
+                dimension=as_dimension(self.dimension, (2, 10)),
                 examples=self._examples(EXAMPLES),
                 tails=self.tails,
                 **common,
@@ -106,7 +106,7 @@ class Classification(TaskFamily[ClassificationTask]):
         inputs, targets = datasets.load_classes(self.dataset)
         rows, labels = datasets.standardised(inputs, self.split), datasets.rows_of(targets, self.split)
         most, features = rows.shape
-        dimension = self._dimension((min((features + 1) // 2, FEATURES), min(features, FEATURES)))
+        dimension = as_dimension(self.dimension, (min((features + 1) // 2, FEATURES), min(features, FEATURES)))
         if dimension[1] > features:
             raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
         examples = self._examples(min(EXAMPLES, -(-3 * most // 4)))
@@ -122,9 +122,6 @@ class Classification(TaskFamily[ClassificationTask]):
     def _ratio(self, name: str) -> tuple[float, float]:
         least = 1.0 if name == "conditioning" else 0.0
         return zero_or_range(name, getattr(self, name), minimum=least, maximum=MOST)
-
-    def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
-        return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
     def _examples(self, default: int) -> int:
         return as_integer("examples", default if self.examples is None else self.examples, minimum=1)

@@ -21,7 +21,7 @@ from metalearn_env.family import Array, Evaluation, Kind, TaskFamily
 from metalearn_env.kmeans import distances, distortion, pieces, step
 from metalearn_env.moves import above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Clusters, projected
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
+from metalearn_env.ranges import Range, as_decades, as_dimension, as_integer, as_range, zero_or_range
 
 Init = Literal["random", "k-means++"]
 
@@ -100,12 +100,12 @@ class Clustering(TaskFamily[ClusteringTask]):
         }
         if self.dataset is None:
             points = self._points(common["clusters"][1], POINTS)
-            return GaussianMixture(dimension=self._dimension((2, 8)), points=points, **common, **ratios)
+            return GaussianMixture(dimension=as_dimension(self.dimension, (2, 8)), points=points, **common, **ratios)
         self._refuse("a data set", *ratios)
         data, image = datasets.load_points(self.dataset)
         rows = datasets.rows_of(data, self.split) if image else datasets.standardised(data, self.split)
         most, features = rows.shape
-        dimension = self._dimension((features if image else (features + 1) // 2, features))
+        dimension = as_dimension(self.dimension, (features if image else (features + 1) // 2, features))
         if dimension[1] > features:
             raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
         points = self._points(common["clusters"][1], min(POINTS, -(-3 * most // 4)))
@@ -115,9 +115,6 @@ class Clustering(TaskFamily[ClusteringTask]):
 
     def _ratio(self, name: str, minimum: float) -> tuple[float, float]:
         return zero_or_range(name, getattr(self, name), minimum=minimum, maximum=MOST)
-
-    def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
-        return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
     def _points(self, clusters: int, default: int) -> int:
         points = as_integer("points", default if self.points is None else self.points, minimum=1)

@@ -19,7 +19,7 @@ from metalearn_env.family import HALF, Array, Evaluation, Kind, TaskFamily, rati
 from metalearn_env.least_squares import of_examples, product, transposed_product
 from metalearn_env.moves import Move, above, axes_of, further, smaller_batch
 from metalearn_env.pictures import Fit
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range, zero_or_range
+from metalearn_env.ranges import Range, as_decades, as_dimension, as_integer, as_range, zero_or_range
 from metalearn_env.tails import Tails, check_tails
 
 Spectrum = Literal["gaussian", "log-uniform", "linear-uniform", "bimodal", "mixed"]
@@ -98,7 +98,7 @@ class LinearRegression(TaskFamily[RegressionTask]):
         if self.dataset is None:
             if self.spectrum == "gaussian":
                 self._refuse("a Gaussian design", "conditioning")
-            dimension = self._dimension((8, 64))
+            dimension = as_dimension(self.dimension, (8, 64))
             spectra = MIXED if self.spectrum == "mixed" else (self.spectrum,)
             return SyntheticDesign(
                 dimension=dimension,
@@ -112,16 +112,13 @@ class LinearRegression(TaskFamily[RegressionTask]):
         loaded = datasets.load_regression(self.dataset)
         inputs, targets = (datasets.standardised(array, self.split) for array in loaded)
         features = inputs.shape[1]
-        dimension = self._dimension(((features + 1) // 2, features))
+        dimension = as_dimension(self.dimension, ((features + 1) // 2, features))
         if dimension[1] > features:
             raise ValueError(f"dimension is at most {features}, the features of the data set, not {dimension[1]}")
         least = whole_examples(as_range("", self.examples_per_parameter, minimum=1.0)[0] * dimension[0])
         if least > len(inputs):
             raise ValueError(f"examples_per_parameter asks for {least} rows; split {self.split!r} has {len(inputs)}")
         return SubsampledData(dimension=dimension, inputs=inputs, targets=targets, **common)
-
-    def _dimension(self, default: tuple[int, int]) -> tuple[int, int]:
-        return as_range("dimension", default if self.dimension is None else self.dimension, minimum=1, integer=True)
 
     def axes(self) -> dict[str, dict[str, Any]]:
         design = self._design
