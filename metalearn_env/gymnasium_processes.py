@@ -23,6 +23,7 @@ def load_process(env_id: str) -> DecisionProcess:
 
     Raises:
         ValueError: there is no such id, or its environment has no ``P``, or one of another form.
+        ModuleNotFoundError: there is no module of an id ``"module:id"``.
     """
     import gymnasium as gym
 

@@ -128,6 +128,17 @@ def test_reset_options_reach_the_environment(env_id: str) -> None:
     assert [bool((one == other).all()) for one, other in zip(first, second, strict=True)] == [False, True, False]
 
 
+@pytest.mark.parametrize(
+    "options", [[{"a": 1}, {"a": 2}, {"a": 1}], [{"a": 1}, {}, {}], [{}, {"a": 1}, {}], [{"a": 1}]]
+)
+def test_options_of_rows_are_those_of_all_or_refused(env_id: str, options: list[dict[str, int]]) -> None:
+    env = make_sb3_env(env_id, 3, seed=0)
+    env.set_options([{"a": 1}] * 3)
+    with pytest.raises(ValueError, match=r"options are the same for all 3 rows; \[\{.*\}\] cannot be honoured"):
+        env.set_options(options)
+    assert env._options == [{"a": 1}] * 3
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED], ids=lambda mode: mode.name)
 def test_another_autoreset_mode_is_refused(env_id: str, mode: AutoresetMode) -> None:
     with pytest.raises(ValueError, match="SAME_STEP"):

@@ -57,13 +57,22 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> Any:
         """Begin new episodes in all rows and return their first observations; infos are in ``reset_infos``."""
-        options = next((options for options in self._options if options), None)
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
-        observations, infos = self.env.reset(seed=cast(Any, seeds), options=options)
+        observations, infos = self.env.reset(seed=cast(Any, seeds), options=self._options[0] or None)
         self.reset_infos = _rows(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
         return observations
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Set the options of the next reset, which are those of all rows.
+
+        Raises:
+            ValueError: a list of others than the same for each row. Nothing has changed.
+        """
+        if isinstance(options, list) and (len(options) != self.num_envs or any(one != options[0] for one in options)):
+            raise ValueError(f"options are the same for all {self.num_envs} rows; {options} cannot be honoured")
+        super().set_options(options)
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
