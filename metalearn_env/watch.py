@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.boards import Board
+from metalearn_env.boards import INSTALL, Board
 from metalearn_env.commandline import check_writable, key_value, told_once
 from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
@@ -19,13 +19,11 @@ from metalearn_env.policy import load
 from metalearn_env.ranges import as_integer
 from metalearn_env.rendering import RENDER_FPS, comparisons, scene_of
 from metalearn_env.rules import RULES, Rule, rule, rules_of
-from metalearn_env.rules.schedules import SHAPES, schedule
+from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import TaskSet, rollout
-from metalearn_env.scoring.controls import do_nothing, random_actions, random_steps, tuned
+from metalearn_env.scoring.controls import BOUNDS, PLAIN, TUNED_SHAPES, tuned
 
-PLAIN: dict[str, Rule] = {"do-nothing": do_nothing, "random-actions": random_actions, "random-steps": random_steps}
-TUNED = {"tuned-constant": ["constant"], "tuned-decay": [name for name in SHAPES if name != "constant"]}
-WATCHED = (*RULES, *PLAIN, *TUNED, "oracle-constant")
+WATCHED = (*RULES, *PLAIN, *TUNED_SHAPES, "oracle-constant")
 FASTEST = 50  # pictures a second that a GIF can show
 LAST_SECONDS = 2.0
 
@@ -56,7 +54,7 @@ def watch(
     Raises:
         FileNotFoundError: there is no such controller.
         ValueError: a value that cannot be honoured, or a policy that does not fit the environment.
-        gymnasium.error.DependencyNotInstalled: there is no Matplotlib.
+        gymnasium.error.DependencyNotInstalled: there is no Matplotlib, or no Pillow.
         OSError: the file cannot be written.
     """
     out = Path(out)
@@ -96,8 +94,10 @@ def pictures(
 
 def write_gif(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> int:
     """Write pictures, (H, W, 3) each, as a GIF that holds the last one and starts anew; return how many there are."""
-    from PIL import Image
-
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise gym.error.DependencyNotInstalled(INSTALL) from error
     images = [Image.fromarray(frame).quantize(256) for frame in frames]
     seconds = [1.0 / fps] * (len(images) - 1) + [LAST_SECONDS]
     images[0].save(path, save_all=True, append_images=images[1:], duration=[1000.0 * s for s in seconds], loop=0)
@@ -116,12 +116,15 @@ def _controller(name: str, env_id: str, env_kwargs: dict[str, Any], start: Engin
     if name == "oracle-constant":
         [comparison] = comparisons(family, start.task, horizon)
         return schedule(np.full((horizon, 1), comparison.step_size))
-    if name in TUNED:
+    if name in TUNED_SHAPES:
         if parts > 1:
             raise ValueError(f"{name} is tuned for one family and axis; {env_id} has {parts}")
-        return tuned(TaskSet(env_id, env_kwargs={**env_kwargs, "horizon": horizon}), TUNED[name])[2]
-    if name == "limit":
-        raise ValueError(f"the limit is a loss, not step sizes; what can be watched: {', '.join(WATCHED)}")
+        return tuned(TaskSet(env_id, env_kwargs={**env_kwargs, "horizon": horizon}), TUNED_SHAPES[name])[2]
+    if name in BOUNDS:
+        raise ValueError(
+            f"{name} is known after the fact, to scores alone, and chooses no steps; "
+            f"what can be watched: {', '.join(WATCHED)}"
+        )
     try:
         policy = load(name)
     except FileNotFoundError as error:

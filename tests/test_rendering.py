@@ -449,7 +449,8 @@ def test_what_is_watched_is_the_task_of_the_seed(monkeypatch: pytest.MonkeyPatch
     ("arguments", "named"),
     [
         (["--controller", "bogus"], "no controller 'bogus'"),
-        (["--controller", "limit"], "not step sizes"),
+        (["--controller", "limit"], "limit is known after the fact, to scores alone"),
+        (["--controller", "best-rule-per-task"], "best-rule-per-task is known after the fact, to scores alone"),
         (["--controller", "bb1", "--out", "run.png"], ".gif"),
         (["--controller", "bb1", "--out", "nowhere/run.gif"], "no folder"),
         (["--controller", "bb1", "--fps", "0"], "fps"),
@@ -470,6 +471,14 @@ def test_what_cannot_be_watched(
     assert run(Path("run.gif"), *arguments) == 2
     assert named in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_gif_needs_is_told_with_the_line_that_installs_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert run(tmp_path / "run.gif", "--controller", "bb1") == 2
+    assert 'pip install "metalearn-env[agents]"' in capsys.readouterr().err
 
 
 def test_a_policy_that_does_not_fit_is_refused(tmp_path: Path) -> None:

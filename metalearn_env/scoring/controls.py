@@ -111,15 +111,16 @@ def _tuned(name: str, shapes: list[str]) -> Contender:
     return Contender(name, "control", runs, TUNED)
 
 
+#: controls that are told of no task, by name
+PLAIN: dict[str, Rule] = {"do-nothing": do_nothing, "random-actions": random_actions, "random-steps": random_steps}
+#: the shapes of schedules of which the best is tuned, by the name of the control
+TUNED_SHAPES = {"tuned-constant": ["constant"], "tuned-decay": [name for name in SHAPES if name != "constant"]}
 #: what every table has before its rules, by name, in its order
 CONTROLS: dict[str, Contender] = {
     control.name: control
     for control in (
-        _simple("do-nothing", do_nothing),
-        _simple("random-actions", random_actions),
-        _simple("random-steps", random_steps),
-        _tuned("tuned-constant", ["constant"]),
-        _tuned("tuned-decay", [name for name in SHAPES if name != "constant"]),
+        *(_simple(name, control) for name, control in PLAIN.items()),
+        *(_tuned(name, shapes) for name, shapes in TUNED_SHAPES.items()),
         Contender("oracle-constant", "control", lambda task_set: [task_set.oracle_run], HINDSIGHT),
     )
 }
