@@ -135,13 +135,18 @@ def standardised(array: Array, split: str) -> Array:
     """Return the rows of ``split``, in units of the mean and standard deviation of the *training* rows.
 
     Raises:
-        ValueError: the split is left with fewer than 2 rows, or every column is constant.
+        ValueError: the split is left with fewer than 2 rows, every column is constant, or one varies by so little
+            that squares underflow.
     """
     training = array[split_rows(len(array), "train")]
     varies = np.ptp(training, axis=0) > 0.0  # which the deviation of equal numbers, rounded, does not tell
     if not varies.any():
         raise ValueError(f"a data set varies; each of {array.shape[1]} columns is constant")
-    return (rows_of(array, split) - training.mean(axis=0)) / np.where(varies, training.std(axis=0), 1.0)
+    deviation = np.where(varies, training.std(axis=0), 1.0)
+    for column in np.flatnonzero(deviation < 1.0 / LARGEST):
+        spread = np.ptp(training[:, column])
+        raise ValueError(f"a column varies by at least {1.0 / LARGEST:g}, or not at all; column {column} by {spread:g}")
+    return (rows_of(array, split) - training.mean(axis=0)) / deviation
 
 
 def rows_of(array: NDArray[ScalarT], split: str) -> NDArray[ScalarT]:

@@ -232,6 +232,15 @@ def test_subsamples_are_of_the_data() -> None:
     assert np.linalg.norm(task.optimum, axis=1) == pytest.approx(np.full(5, np.linalg.norm(solution)))
 
 
+def test_columns_of_data_that_vary_by_too_little_are_refused() -> None:
+    """Squares of deviations underflow, and what is divided by their root is not finite."""
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    for size in (1e-170, 1e-120):
+        with pytest.raises(ValueError, match=r"a column varies by at least 1e-100, or not at all; column 1 by \d"):
+            standardised(X * [1.0, size], "train")
+    assert standardised(X * [1.0, 1e-90], "train") == pytest.approx(standardised(X, "train"))
+
+
 def test_as_many_examples_as_asked_for_are_not_one_more_for_rounding() -> None:
     X = np.random.default_rng(0).normal(size=(92, 50))
     assert len(standardised(X, "train")) == 55  # 1.1 * 50, which floating numbers say is a little more

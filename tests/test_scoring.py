@@ -228,6 +228,15 @@ def test_the_interval_is_deterministic() -> None:
     assert bootstrap_interval(scores, level=0.5) != bootstrap_interval(scores)
 
 
+@pytest.mark.parametrize(
+    ("family", "option", "value"), [("LinearRegression", "noise", 1e18), ("Classification", "penalty", 1e18)]
+)
+def test_tasks_whose_gaps_are_lost_in_rounding_are_refused(family: str, option: str, value: float) -> None:
+    task_set = TaskSet(f"MetaLearn/{family}-v0", tasks=8, env_kwargs={"horizon": 2, option: value})
+    with pytest.raises(ValueError, match=rf"0 of 8 tasks of .* with .*'{option}': 1e\+18.* 1e-09 of the loss"):
+        task_set.check_counted()
+
+
 def test_dropped_tasks_are_counted() -> None:
     """On tasks of one dimension the best constant step is the limit."""
     mixed = TaskSet(ENV, tasks=64, env_kwargs={"dimension": [1, 4], "horizon": 8, "noise": 0})

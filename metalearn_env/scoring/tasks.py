@@ -5,7 +5,8 @@ For each task, with G = gap_T / gap_0 (at least 1e-12),
     S = (log G_0 - log G) / (log G_0 - log G_1)
 
 where G_0 belongs to the best constant step size for that very task, and G_1 to the limit (`metalearn_env.limits`).
-All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log G_1 < 0.1 are dropped, and counted.
+All controllers meet the same tasks, starts and noise. Tasks with log G_0 - log G_1 < 0.1 are dropped, and counted; so
+are those whose gap at the start is so small a part of the optimum's loss, 1e-9, that rounding hides what becomes of it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from metalearn_env.scoring.runs import Run, best_constant, recorded
 from metalearn_env.session import HORIZON, SESSION_OPTIONS, Session, resolved
 
 LEAST_SPAN = 0.1
+LEAST_PART = 1e-9  # of the loss of the optimum, that the gap at the start is
 LEAST_TASKS = 8
 NOT_OF_PARTS = (*SESSION_OPTIONS, "observation")
 #: the modules that every run depends on, beside those of its family
@@ -124,6 +126,16 @@ class TaskSet:
 
         return self.recall("the limit", (__name__,), reach)["log_gap"]
 
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """The tasks, (n,), whose gap at the start rounding leaves to be seen."""
+
+        def look() -> Arrays:
+            start = Engine.start(self.family, self.task, self.horizon)
+            return {"seen": start.initial_gap >= LEAST_PART * np.abs(start.reference)}
+
+        return self.recall("the gap at the start", (__name__,), look)["seen"]
+
     def run(self, name: str, modules: Sequence[str], rule: Callable[[], Rule]) -> Run:
         """Return what a controller does, see `recall`; ``rule`` makes it, if need be."""
         made = self.recall(name, modules, lambda: recorded(self.family, self.task, self.horizon, rule())._asdict())
@@ -175,15 +187,21 @@ class TaskSet:
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
-        """The tasks on which step sizes matter, (n,); the others are dropped."""
-        return self.oracle[1] - self.limit >= LEAST_SPAN
+        """The tasks on which step sizes matter, and on which that is seen, (n,); the others are dropped."""
+        return (self.oracle[1] - self.limit >= LEAST_SPAN) & self.seen
 
     def check_counted(self) -> None:
         """Raise ``ValueError`` if fewer than 8 tasks count."""
+        asked = f"of {self.tasks} tasks of {self.env_id} with {dict(self.env_kwargs or {})}"
+        if (seen := self.seen.sum()) < LEAST_TASKS:
+            raise ValueError(
+                f"{seen} {asked} have a gap at the start of at least {LEAST_PART:g} of the loss of the optimum; a "
+                f"score needs {LEAST_TASKS}"
+            )
         if (counted := self.counted.sum()) < LEAST_TASKS:
             raise ValueError(
-                f"{counted} of {self.tasks} tasks of {self.env_id} have a limit {LEAST_SPAN} in log gap below "
-                f"their best constant step; a score needs {LEAST_TASKS}"
+                f"{counted} {asked} have a limit {LEAST_SPAN} in log gap below their best constant step; a score needs "
+                f"{LEAST_TASKS}"
             )
 
     def scores(self, final_log_gap: Array) -> Array:
