@@ -27,7 +27,7 @@ from metalearn_env.family import Array
 from metalearn_env.files import write_whole
 from metalearn_env.identity import described
 from metalearn_env.observations import feature_names
-from metalearn_env.ranges import as_integer
+from metalearn_env.ranges import as_history, as_integer
 
 FORMAT = "metalearn_env policy 1"
 SHIPPED = Path(__file__).parent / "policies"
@@ -61,7 +61,7 @@ class Policy:
     @classmethod
     def untrained(cls, *, history: int, seed: int, width: int = 16) -> Policy:
         """Return a policy of random weights for relative actions."""
-        rng, names = np.random.default_rng(seed), feature_names(history)
+        rng, names = np.random.default_rng(seed), feature_names(as_history(history))
         sizes = (len(names), width, 1)
         layers = tuple(
             (rng.normal(size=(out, into)).astype(np.float32) / np.float32(into) ** 0.5, np.zeros(out, np.float32))
@@ -159,7 +159,8 @@ class Policy:
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` unless `options`, those of them that are asked for, are its own."""
         if "history" in options:
-            check_features(self.header["feature_names"], feature_names(options["history"], self.options["ritz"]))
+            asked = feature_names(as_history(options["history"]), self.options["ritz"])
+            check_features(self.header["feature_names"], asked)
         for option, own in self.options.items():
             if option != "history" and options.get(option, own) != own:
                 raise ValueError(f"the policy was trained with {option}={own!r}, not {options[option]!r}")

@@ -13,6 +13,7 @@ from metalearn_env.family import Array
 
 Range = float | Sequence[float]
 LARGEST = 2**63  # whole numbers are below
+MOST_HISTORY = 10_000  # decisions remembered
 
 
 def as_range(
@@ -64,6 +65,14 @@ def as_integer(name: str, value: Any, *, minimum: int) -> int:
     if value >= LARGEST:
         raise ValueError(f"{name} is below 2^63, not {value!r}")
     return int(value)
+
+
+def as_history(value: Any) -> int:
+    """Return how many decisions an observation remembers, or raise ``ValueError``; each takes five numbers a row."""
+    history = as_integer("history", value, minimum=0)
+    if history > MOST_HISTORY:
+        raise ValueError(f"history is at most {MOST_HISTORY}, not {value!r}")
+    return history
 
 
 def as_positive(name: str, value: Any) -> float:

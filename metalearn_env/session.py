@@ -23,7 +23,7 @@ from metalearn_env.mixed_engine import MixedEngine
 from metalearn_env.mixture import Part, make_parts, typical_return
 from metalearn_env.observations import Observer
 from metalearn_env.pool import BLOCK_BYTES, Episodes, MixedPool, TaskPool
-from metalearn_env.ranges import Range, as_decades, as_integer, as_range
+from metalearn_env.ranges import Range, as_decades, as_history, as_range
 from metalearn_env.rewards import check_reward, potential
 
 HORIZON = 50
@@ -67,7 +67,7 @@ class Session:
         parts: what the episodes are of: a family, or several parts.
         n: rows.
         horizon: inner steps of an episode, or a range of them.
-        history: decisions in the observation.
+        history: decisions in the observation, at most 10,000.
         action, strategy, interval, opening: see `metalearn_env.actions`.
         averaged: decisions see means over the inner steps since the one before, see `metalearn_env.decisions`.
         ritz: inner steps that Ritz values are of, see `metalearn_env.krylov`; 0: none are seen.
@@ -104,7 +104,7 @@ class Session:
         trace: bool = False,
     ) -> None:
         self._horizon = as_range("horizon", horizon, minimum=1, integer=True)
-        self.history = as_integer("history", history, minimum=0)
+        self.history = as_history(history)
         check_reward(reward)
         self._decades = as_decades("first_step_decades", first_step_decades, most=MOST_DECADES)
         if any(self._decades) and strategy != "dynamic":

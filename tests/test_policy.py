@@ -365,6 +365,10 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained(interval=3, averaged=True).check_options({"interval": 3, "averaged": False})
     with pytest.raises(ValueError, match="the policy was trained with ritz=4, not 3"):
         untrained(ritz=4).check_options({"history": 2, "ritz": 3})
+    with pytest.raises(ValueError, match="history is at most 10000, not 1000000000"):
+        untrained().check_options({"history": 10**9})
+    with pytest.raises(ValueError, match="history is at most 10000, not 1000000000"):
+        Policy.untrained(history=10**9, seed=0)
     with pytest.raises(ValueError, match="the policy was trained with ritz=0, not 3"):
         untrained().check_options({"ritz": 3})
     with pytest.raises(ValueError, match=r"the policy was trained with resolution=0.5, not 0"):

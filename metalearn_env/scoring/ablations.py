@@ -14,7 +14,9 @@ without-FEATURE      or of one feature, such as ``without-cosine`` (at all ages)
 An action is the log of the step size over the one before it where the policy acts relative to that (`metalearn_env.
 actions`), else over the unit. Test tasks are met by the masked policies, and by ``shuffled``, which replays, alone.
 Means are of the family that is scored: masked, a policy is still told the kind of its task. A policy whose output is
-constant is reproduced by all of them.
+constant is reproduced by all of them, as long as its step sizes stay within their bounds, where an action is less than
+it asked for, and unless the output is a Ritz value, which differs from step to step and task to task: the masked
+policies alone reproduce these.
 """
 
 from __future__ import annotations
