@@ -132,9 +132,10 @@ class TaskSet:
 
         def look() -> Arrays:
             start = Engine.start(self.family, self.task, self.horizon)
-            return {"seen": start.initial_gap >= LEAST_PART * np.abs(start.reference)}
+            return {"gap": start.initial_gap, "loss": np.abs(start.reference)}
 
-        return self.recall("the gap at the start", (__name__,), look)["seen"]
+        start = self.recall("the gap at the start", (__name__,), look)
+        return start["gap"] >= LEAST_PART * start["loss"]
 
     def run(self, name: str, modules: Sequence[str], rule: Callable[[], Rule]) -> Run:
         """Return what a controller does, see `recall`; ``rule`` makes it, if need be."""
