@@ -31,7 +31,7 @@ from metalearn_env.least_squares import Factor
 from metalearn_env.mixture import typical_return
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import load
-from metalearn_env.ranges import as_integer, as_positive, as_range, log_uniform_integer
+from metalearn_env.ranges import as_history, as_integer, as_positive, as_range, log_uniform_integer
 from metalearn_env.scoring import TaskSet, task_sets
 from metalearn_env.scoring.cache import Cache
 from metalearn_env.scoring.table import run_policy
@@ -157,7 +157,7 @@ class Study:
 
     @cached_property
     def history(self) -> int:
-        return as_integer("history", self.options.get("history", 5), minimum=0)
+        return as_history(self.options.get("history", 5))
 
     @property
     def decides(self) -> dict[str, Any]:
