@@ -113,7 +113,7 @@ class ActionMap:
         self._rest = np.zeros(n)  # if steps switch: that of an interval after its first inner step
         self._width = np.zeros(n)  # w of the arcsine law
 
-    def begin(self, fresh: Learners, rows: Rows) -> None:
+    def begin(self, fresh: Learners, rows: Rows | slice) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
         self._center[rows] = fresh.step_size
         self._low[rows], self._high[rows] = fresh.unit / RANGE, fresh.unit * RANGE

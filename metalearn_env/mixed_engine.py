@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import PER_LEARNER, PER_PARAMETER, Engine, Learners, Rows
+from metalearn_env.engine import PER_LEARNER, PER_PARAMETER, Engine, Learners, Rows, indexed
 from metalearn_env.family import Array
 
 MOVING = tuple(name for name in PER_LEARNER if name not in ("horizon", "unit", "reference", "initial_gap"))
@@ -33,9 +33,10 @@ class MixedEngine(Learners):
         joining = {family: (rows, engine) for family, rows, engine in fresh}
         leaving = np.zeros(len(self.t), np.bool_)
         for rows, engine in joining.values():
-            leaving[rows] = True
+            here = indexed(rows)
+            leaving[here] = True
             for name in PER_LEARNER:
-                getattr(self, name)[rows] = getattr(engine, name)
+                getattr(self, name)[here] = getattr(engine, name)
         for family, part in enumerate(self._parts):
             part.exchange(self, leaving, *joining.get(family, (np.zeros(0, np.int64), None)))
 
@@ -104,17 +105,17 @@ class _Part:
             return self.engine.put([(0, gone, fresh)])  # as many come as go
         free = np.concatenate([gone[gone < size], np.arange(before, size)])
         beyond = size + (~leaves[size:]).nonzero()[0]  # places of those who stay, to be given up
-        new, moved = free[: len(rows)], free[len(rows) :]
+        moves = _Moves(size, indexed(free[: len(rows)]), indexed(free[len(rows) :]), indexed(beyond))
         if self._tasks is None:
             assert fresh is not None  # the first to come
             self.engine = replace(fresh)
             self._tasks = fresh.task._make(np.empty((self._room, *a.shape[1:]), a.dtype) for a in fresh.task)
         for index, array in enumerate(self._tasks):
-            _refilled(array, self._room, moved, beyond, new, None if fresh is None else fresh.task[index])
-        self.rows = _refilled(self.rows, size, moved, beyond, new, rows)
+            moves.refill(array, None if fresh is None else fresh.task[index])
+        self.rows = moves.refilled(self.rows, rows)
         for name in PER_PARAMETER:
             old, joining = getattr(self.engine, name), None if fresh is None else getattr(fresh, name)
-            setattr(self.engine, name, _refilled(old[:before], size, moved, beyond, new, joining))
+            setattr(self.engine, name, moves.refilled(old[:before], joining))
         for name in PER_LEARNER:
             setattr(self.engine, name, getattr(known, name)[self.rows])
         self.engine.scratch = np.empty_like(self.engine.theta)
@@ -125,14 +126,23 @@ class _Part:
             self.engine.task = self._tasks._make(array[: len(self.rows)] for array in self._tasks)
 
 
-def _refilled(
-    array: NDArray[Any], size: int, moved: Rows, beyond: Rows, new: Rows, joining: NDArray[Any] | None
-) -> NDArray[Any]:
-    """Return the first ``size`` entries of an array, with what lay beyond moved in and the new ones put in."""
-    if joining is not None and (added := size - len(array)) > 0:
-        array, new, joining = np.concatenate([array, joining[-added:]]), new[:-added], joining[:-added]
-    if moved.size:
-        array[moved] = array[beyond]
-    if new.size:
-        array[new] = joining
-    return array[:size]
+class _Moves(NamedTuple):
+    """Where learners go, as some leave and others join."""
+
+    size: int  # learners that there are then
+    new: Rows | slice  # places of those who join
+    moved: Rows | slice  # places of those who stay and lay beyond
+    beyond: Rows | slice  # where they lay
+
+    def refill(self, array: NDArray[Any], joining: NDArray[Any] | None) -> None:
+        """Move the entries of an array in, and put those of ``joining`` in."""
+        array[self.moved] = array[self.beyond]
+        if joining is not None:
+            array[self.new] = joining
+
+    def refilled(self, array: NDArray[Any], joining: NDArray[Any] | None) -> NDArray[Any]:
+        """Return the entries that there are then, of an array of those that there were, which may be changed."""
+        if joining is not None and (added := self.size - len(array)) > 0:
+            array = np.concatenate([array, joining[-added:]])
+        self.refill(array, joining)
+        return array[: self.size]

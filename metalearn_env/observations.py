@@ -161,27 +161,27 @@ class Observer:
         self.__dict__ = state
         self._set_views()
 
-    def begin(self, fresh: Engine, rows: Rows) -> None:
+    def begin(self, fresh: Engine, rows: Rows | slice) -> None:
         """Take up the new episodes of ``rows``, at the start of which the engine ``fresh`` stands."""
         self.begin_as(fresh.family.kind, fresh.family.descriptor(fresh.task), fresh, rows)
 
-    def begin_as(self, kind: str, descriptor: Array, fresh: Learners, rows: Rows) -> None:
+    def begin_as(self, kind: str, descriptor: Array, fresh: Learners, rows: Rows | slice) -> None:
         """Take up the new episodes of ``rows``, of tasks of one kind and of descriptors (k, at most 8)."""
         kinds = len(KINDS)
-        columns = np.zeros((len(rows), self._columns.shape[1]), np.float32)
+        columns = np.zeros((len(descriptor), self._columns.shape[1]), np.float32)
         columns[:, KINDS.index(kind)] = 1.0
         columns[:, kinds : kinds + descriptor.shape[1]] = np.fmin(
             np.fmax(descriptor, -DESCRIPTOR_BOUND), DESCRIPTOR_BOUND
         )
         self._columns[rows] = columns
         self.tell_horizon(fresh.horizon, rows)
-        logs = np.empty((6, len(rows)))
+        logs = np.empty((6, len(descriptor)))
         logs[0], logs[1], logs[2] = fresh.unit, fresh.signal, fresh.squared_norm
         logs[3], logs[4], logs[5] = fresh.signal, fresh.step_size, fresh.squared_norm
         self._before[:6, rows] = logs = np.log(np.fmax(logs, TINY))
         self._columns[rows, NUM_STATIC] = PER_DECADE * (logs[4] - logs[0])
 
-    def tell_horizon(self, horizon: NDArray[np.int64], rows: Rows) -> None:
+    def tell_horizon(self, horizon: NDArray[np.int64], rows: Rows | slice) -> None:
         """Take in how long the episodes of ``rows`` are, (k,)."""
         self._columns[rows, NUM_TASK + 1] = np.minimum(np.log10(horizon), DESCRIPTOR_BOUND)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metalearn_env.engine import STATE, Engine, Rows
+from metalearn_env.engine import STATE, Engine, Rows, indexed
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.ranges import decades, log_uniform_integer
 from metalearn_env.splits import task_generator
@@ -86,14 +86,17 @@ class TaskPool:
             at_once = max(1, COMPLETED_AT_ONCE // self._block)
             for first in range(0, len(roomy), at_once):
                 self._refill(roomy[first : first + at_once])
-        taken = self._store[rows, self._taken[rows] % self._room]
+        taken = self._next(rows)
         self._taken[rows] += 1
-        *task, noise = (taken[name] for name in self._store.dtype.names if name not in STATE)
         state = {name: taken[name] for name in STATE}
-        engine = Engine(
-            family=self._family, task=self._task_type._make(task), scratch=np.empty(state["theta"].shape), **state
-        )
-        return Episodes(engine, noise)
+        task = self._task_type._make([taken[name] for name in self._of_task])
+        engine = Engine(family=self._family, task=task, scratch=np.empty(state["theta"].shape), **state)
+        return Episodes(engine, taken["noise"])
+
+    def _next(self, rows: Rows) -> Any:
+        """Return the records of the next episodes of ``rows``, (k,); of one row as it lies in the store."""
+        place = self._taken[rows] % self._room
+        return self._store[rows[0], indexed(place)] if len(rows) == 1 else self._store[rows, place]
 
     @cached_property
     def _bytes(self) -> int:
@@ -118,7 +121,7 @@ class TaskPool:
         episodes = self._begun(_joined(drawn))
         columns = _columns(episodes)
         if self._store is None:
-            self._task_type = type(episodes.engine.task)
+            self._task_type, self._of_task = type(episodes.engine.task), _names(episodes.engine.task)
             fields = [(name, array.dtype, array.shape[1:]) for name, array in columns.items()]
             self._store = np.zeros((len(self._drawn), self._room), np.dtype(fields, align=True))
         for name, new in columns.items():
@@ -208,8 +211,13 @@ def _check_shapes(family: TaskFamily, task: Any) -> None:
 def _columns(episodes: Episodes) -> dict[str, np.ndarray]:
     """Return all there is of n episodes, each with leading axis n: task, state, noise."""
     engine = episodes.engine
-    task = {str(index): array for index, array in enumerate(engine.task)}
+    task = dict(zip(_names(engine.task), engine.task, strict=True))
     return {**task, **{name: getattr(engine, name) for name in STATE}, "noise": episodes.noise}
+
+
+def _names(task: Any) -> list[str]:
+    """Return what the arrays of a task are called in a record."""
+    return [str(index) for index in range(len(task))]
 
 
 def _joined(draws: Sequence[Draw]) -> Draw:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metalearn_env.actions import ActionMap
 from metalearn_env.decisions import check_averaged, seen_at_decisions
-from metalearn_env.engine import CHUNK, Engine, Learners, Rows
+from metalearn_env.engine import CHUNK, Engine, Learners, Rows, indexed
 from metalearn_env.families import family_class
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.krylov import Krylov
@@ -173,13 +173,14 @@ class Session:
             fresh.append((part, some, engine.contiguous() if self._keeps else engine))
             self._noise[some, : noise.shape[1]] = noise
         for part, some, engine in fresh:
-            self.actions.begin(engine, some)
-            self.observer.begin(engine, some)
+            here = indexed(some)
+            self.actions.begin(engine, here)
+            self.observer.begin(engine, here)
             self._decisions.begin(engine, some)
             if self._krylov is not None:
                 self._krylov.begin(engine, some)
-            self._potential[some] = potential(engine, self.reward)
-            self.reward_unit[some] = self._units[part]
+            self._potential[here] = potential(engine, self.reward)
+            self.reward_unit[here] = self._units[part]
         if self._mixed:
             self.engine = self.engine if self.begun else MixedEngine(self.n, len(self.parts))
             self.engine.put(fresh)
