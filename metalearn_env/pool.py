@@ -124,9 +124,14 @@ class TaskPool:
             self._task_type, self._of_task = type(episodes.engine.task), _names(episodes.engine.task)
             fields = [(name, array.dtype, array.shape[1:]) for name, array in columns.items()]
             self._store = np.zeros((len(self._drawn), self._room), np.dtype(fields, align=True))
+        begin = self._drawn[rows] % self._room
+        places = [
+            (row, slice(first, first + self._block)) for row, first in zip(rows.tolist(), begin.tolist(), strict=True)
+        ]
         for name, new in columns.items():
-            for index, (row, place) in enumerate(zip(rows, self._drawn[rows] % self._room, strict=True)):
-                self._store[name][row, place : place + self._block] = new[index * self._block :][: self._block]
+            held = self._store[name]
+            for index, place in enumerate(places):
+                held[place] = new[index * self._block :][: self._block]
         self._drawn[rows] += self._block
 
     def _begun(self, draw: Draw) -> Episodes:
