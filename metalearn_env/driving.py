@@ -114,8 +114,6 @@ class Driver:
         left, t = (number(state, name, least=0, whole=True) for name in ("left", "t"))
         held = numbers(state, "held", (self._n,), least=0.0) if left or state["held"] is not None else None
         noise, observer = _noise_of(state["noise"]), deepcopy(self.observer)
-        for name in ("columns", "before"):
-            numbers(state["observer"], name)
         observer.restore(state["observer"])
         self.actions.restore(state["actions"])
         self.observer, self._noise, self._held, self._left, self._t = observer, noise, held, left, t

@@ -36,6 +36,7 @@ from metalearn_env.actions import RITZ
 from metalearn_env.engine import Engine, Learners, Rows
 from metalearn_env.family import KINDS, MAX_DESCRIPTORS, ONE, TINY, Array
 from metalearn_env.ranges import is_number
+from metalearn_env.states import numbers
 
 Observation = Literal["flat", "dict"]
 
@@ -205,11 +206,9 @@ class Observer:
         """Go back to a `state` of as many learners and as long a history.
 
         Raises:
-            ValueError: it is of others. Nothing has changed.
+            ValueError: it is of others, or of none that there can be. Nothing has changed.
         """
-        columns, before = np.array(state["columns"], np.float32), np.array(state["before"], np.float64)
-        if columns.shape != self._columns.shape or before.shape != self._before.shape:
-            raise ValueError(f"the state is of observations {columns.shape}, not {self._columns.shape}")
+        columns, before = (numbers(state, name, getattr(self, f"_{name}").shape) for name in ("columns", "before"))
         self._columns[:], self._before[:] = columns, before
 
     def _set_views(self) -> None:
