@@ -31,7 +31,6 @@ from metalearn_env.families.q_learning import QLearning
 from metalearn_env.family import Array, TaskFamily
 from metalearn_env.processes import TabularTask, choose, random_bytes
 from metalearn_env.progress import progress
-from metalearn_env.ranges import as_integer
 from metalearn_env.rules.schedules import schedule, shape
 from metalearn_env.scoring import LEAST_SPAN, TaskSet, final_log_gap
 from metalearn_env.scoring.cache import Cache
@@ -231,8 +230,6 @@ def main() -> None:
     parser.add_argument("--iterations", type=whole, default=80, help="of Adam, for free schedules")
     parser.add_argument("--out", type=Path, default=Path("docs/results/beforehand.md"))
     options = parser.parse_args()
-    for name in ("draws", "axis_draws", "iterations"):
-        as_integer(name, getattr(options, name), minimum=1)
     check_writable(options.out)
     tasks = TaskSet(SETTING.env, "test", options.tasks, 0, SETTING.options, Cache())
     moved = [
