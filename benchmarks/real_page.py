@@ -44,8 +44,7 @@ gradients in a run, on the same minibatches, from the same starts (scikit-learn'
 * `clustering` was taken from five training seeds by validation tasks, after runs of another of them had been seen here,
   one of which diverged as well. Last digits count where policies hear of themselves: on another machine the same
   policy reached 1.553 [0.905, 3.596] times the distance of the best constant on frozen-lake. It reached 1.964
-  [1.134, 3.717] before directions of successive sweeps were of one normalisation, and no run of 2,500 steps diverged;
-  on the worlds of `agents.grids`, two seeds each, the two are level at 2,500 and at 10,000 steps.
+  [1.134, 3.717] before directions of successive sweeps were of one normalisation, and no run of 2,500 steps diverged.
 
 {versions}. Processor time: {minutes:.0f} minutes.{absent}"""
 
