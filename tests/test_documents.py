@@ -136,6 +136,13 @@ def test_readme_names_targets_that_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_commands_name_no_place_of_the_machine_that_they_ran_on():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    commands = [(page.name, command) for page in pages for command in re.findall(r"`(python [^`]*)`", page.read_text())]
+    assert commands
+    assert not [(name, command) for name, command in commands if re.search(r"[\s=]/\w", command)]
+
+
 def test_readme_links_exist():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
