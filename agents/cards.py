@@ -63,7 +63,8 @@ def card(name: str, policy: Policy) -> str:
         "## Scores",
         "",
         f"`{header['test']['command']}`: {_interval(header['test'])} on {header['test']['tasks']} test tasks"
-        f"{' of each family' if len(header['scores']) > 1 else ''}, which had no part in the choice.",
+        f"{' of each family' if len(header['scores']) > 1 else ''}"
+        f"{'' if header.get('taken_because') else ', which had no part in the choice'}.",
         *_scores(header),
         "",
         "## Limits of use",
@@ -94,7 +95,7 @@ def _interface(policy: Policy) -> Iterator[str]:
         names = dict.fromkeys(feature.partition("[")[0] for feature in features[place])
         yield f"* {group} ({len(features[place])} numbers): {', '.join(names)}"
     sizes = [policy.layers[0][0].shape[1], *(len(bias) for _, bias in policy.layers)]
-    yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} inner steps"
+    yield f"* {header['action']} actions, strategy {header['strategy']}; history: {header['history']} decisions"
     first = f"at each of the first {policy.options['opening']} inner steps, then " if policy.options["opening"] else ""
     means = ", on means over the inner steps in between" if policy.options["averaged"] else ""
     yield f"* decides {first}every {policy.interval} inner step{'s' if policy.interval > 1 else ''}{means}"
@@ -126,7 +127,7 @@ def _training(header: Mapping[str, Any]) -> Iterator[str]:
     yield f"* {', '.join(f'{name} {version}' for name, version in header['versions'].items())}"
     because = header.get("taken_because")
     by = "" if because else ", by which it was chosen"
-    yield f"* validation score {header['validation_iqm']:.3f}{by}; of all runs:"
+    yield f"* validation score {header['validation_iqm']:.3f}{by}; of the runs that were compared:"
     yield from (f"  {iqm:.3f} (seed {seed})" for seed, iqm in header["chosen_from"])
     if because:
         yield f"* taken because {because}"

@@ -1,6 +1,7 @@
 """One policy for many kinds of tasks: a student learns to take the steps of teachers, each on its own tasks.
 
-    python -m agents.distil runs/agents/*/seed-0/policy.safetensors --env MetaLearn/Mixture-v0 --out runs/mixture
+    python -m agents.distil runs/agents/{gaussian-plain,clustering,q-learning}/seed-0/policy.safetensors \
+        --env MetaLearn/Mixture-v0 --out runs/mixture
 
 Every teacher is a policy file, which tells the environment that it was trained on, or the id of another one, with
 options, and a file, ``"MetaLearn/Clustering-v0 horizon:[20,100]=FILE"``. There the student plays, and the teacher says

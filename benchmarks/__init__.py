@@ -1,1 +1,1 @@
-"""Commands behind the published numbers; each writes Markdown under docs/results."""
+"""Commands behind the published numbers; each makes a page of Markdown, of those under docs."""

@@ -19,17 +19,18 @@ INTRODUCTION = """# Agents
 `python -m benchmarks.agents table` wrote this page, on what `python -m benchmarks.agents train` had trained: agents of
 several training seeds, each kept where it was best on validation tasks, all of them scored on the same {tasks} test
 tasks of each kind. What a setting is, and what its agents see and do that others do not (Ritz values, steps that are
-held), is told where its table is, below; `-plain` agents see no Ritz values, `-opening` and `-later` ones decide at
-every step at first and now and then afterwards. S is 0 for the best constant step of each task in hindsight and 1 for
-the limit of its family.
+held), is told where its table is, below; `-plain` agents see no Ritz values, `-history-10` ones remember ten
+decisions and not five, `-opening` and `-later` ones decide at every step at first and now and then afterwards. S is 0
+for the best constant step of each task in hindsight and 1 for the limit of its family.
 Numbers are interquartile means over training seeds and tasks with 95 % bootstrap intervals that resample both;
 differences are task by task. Diverged: runs that end above the loss they began with; the bar is .1 %.
 
 The bars were set before there were agents. *Reached*: at least the bar, and clearly above the rival where one is named;
 of clustering, the loss above f*, as a part of f*, is clearly below that of the rival.
 
-What ships as `linear-regression-ritz`, `clustering-wide`, `q-learning` and `mixture-ritz` are runs before these, which
-validation tasks put above all five (`clustering-wide`: 1,024 others than those by which runs keep their best agents).
+What ships as `linear-regression-ritz`, `clustering-wide`, `q-learning` (here `q-learning-default`) and `mixture-ritz`
+are runs before these, which validation tasks put above all five, or level with the best of them (`clustering-wide`:
+1,024 others than those by which runs keep their best agents).
 
 Not trained: {missing}."""
 
@@ -37,10 +38,11 @@ KNOWN_ANSWER = """Where inputs are Gaussian and of equal variance, the best step
 (`isotropic-lms`, which is told the variance, the noise and the first gap; agents are told none of them). The bar:
 within 10 %, strong: 5 %."""
 
-OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight. What could be known beforehand, where
-agents are not clearly above 0: [beforehand.md](beforehand.md). Agents of `q-learning-wide` were trained on dimensions,
-noise and discounts as far out as these axes; those of `clustering-wide`, `q-learning-default` and `q-learning-wide`,
-and some teachers of the mixtures, on horizons that vary."""
+OUT_OF_DISTRIBUTION = """One axis at a time; the best rule is chosen in hindsight, of those that move by a multiple of
+the direction. What could be known beforehand, where agents are not clearly above 0: [beforehand.md](beforehand.md).
+Agents of `q-learning-wide` were trained on dimensions, noise and discounts as far out as these axes; those of
+`clustering-wide`, `q-learning-default` and `q-learning-wide`, and some teachers of the mixtures, on horizons that
+vary."""
 
 REAL_DATA = """Agents of `q-learning-wide` were trained on grid worlds and errands, which are of the kind of
 FrozenLake, of CliffWalking and of Taxi, but not on these."""
@@ -53,6 +55,9 @@ SCEPTIC = """Each table has all controls, rules and limits; an open-loop schedul
 trained through the inner loop; the agents with something taken from them: random actions of the same distribution
 (marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
 \\* marks moves that are no multiples of the direction. Differences: the agents' S less that of the line."""
+
+TRAINED = """Kept after so many steps of the environment (PPO), of the optimiser (`agents.schedules`) or rounds
+(`agents.distil`). Students name the files of their teachers, some of which have been trained again since."""
 
 
 def page(settings: Sequence[Setting], runs: Path, tasks: int) -> str:
@@ -86,7 +91,7 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
         yield from ("", *sceptic(one))
         if one.setting.name == agent_bar.NAME:
             yield from ("", *agent_bar.as_measured(one))
-    yield from ("", "# How they were trained", "", *_commands(trained))
+    yield from ("", "# How they were trained", "", TRAINED, "", *_commands(trained))
 
 
 def _one_for_all(known: Mapping[str, Trained], runs: Path, tasks: int) -> Iterator[str]:

@@ -44,7 +44,7 @@ those by which a run keeps its best agent. Differences are task by task; 95 % bo
 seeds and tasks, and few seeds make them no better than a hint.
 Hidden: groups and features of the observation that agents are trained without; masked: the base's agents themselves,
 with observations held at their means, not trained anew. A privileged critic is shown the gap, f* and the curvatures
-beside the observation. Strategies: [strategies.md](results/strategies.md). What is not in the table was not trained;
+beside the observation. Strategies: [strategies.md](results/strategies.md). What is not in the table was not trained so;
 `--only` and `--envs` choose what is trained.
 """
 
@@ -63,15 +63,15 @@ updates to a run as short as these, cost .25, while 64 are level with 256. Fewer
 or as many updates and less arithmetic (`epochs`), cost regression .03 to .14, and the mixture nothing. There relu
 instead of tanh gains .06, which costs regression nothing that is clear; with two epochs in batches of 1,600, at twice
 the learning rate, it gains .03 for a third of the arithmetic. With four and eight times the steps (`--envs
-Mixture --only base network epochs "reward units" --steps 2000000 --runs runs/longer --out longer.md`, or `4000000`,
-whose rows are not in the table) these two epochs are level with the base, .008 [-.017, .033] and .014 [-.007, .040],
-and so are, with four times, relu alone, .005 [-.016, .031], and rewards that are not divided, .001 [-.019, .024]; one
-of three runs of two layers of 128 then learns nothing.
+Mixture --only base network epochs "reward units" --steps 2000000 --runs runs/longer --out longer.md`, or 4000000,
+in another folder and page; these rows are not in the table) these two epochs are level with the base, .008 [-.017,
+.033] and .014 [-.007, .040], and so are, with four times, relu alone, .005 [-.016, .031], and rewards that are not
+divided, .001 [-.019, .024]; one of three runs of two layers of 128 then learns nothing.
 
 One epoch in batches of 800, at three times the learning rate, is half the arithmetic of these two and level with them:
 -.041 where two come to -.035 (five seeds: `--envs Mixture --only base epochs --seeds 0 1 2 3 4 --runs runs/five --out
-five.md`), and with eight times the steps (three seeds: `--envs Mixture --only epochs --steps 4000000 --runs runs/longer
---out longer.md`) .107 where two come to .108. Other learning rates, .002 and .004, come to -.085 and -.015, and then to
+five.md`), and with eight times the steps (three seeds: `--envs Mixture --only epochs --steps 4000000 --runs runs/eight
+--out eight.md`) .107 where two come to .108. Other learning rates, .002 and .004, come to -.085 and -.015, and then to
 .090 and .084. Two layers of 32 or 48 would be cheaper still, but with two epochs come to -.113 and -.080, and to .074
 and .093; none of this paragraph is in the table.
 
@@ -92,7 +92,7 @@ outvoting the others.
 Three machines trained these, and each is compared with the base of its own: base, horizons, resolutions, returns, Ritz
 values, budgets, masks and decisions are of the third; histories, first steps and rows of the second, where the base of
 regression had .336; the others of the first, .340 and -.099. Three seeds are few: normalised returns, level here, had
-cost .07 on the first.
+cost .07 on the first. All were trained when a learning rate that falls could end a little below 0 (CHANGELOG.md).
 
 """
 

@@ -1,4 +1,4 @@
-"""The house of design.md, section 3: a module imports strictly lower floors only, and heavy libraries where used."""
+"""The house that the modules stand in: a module imports strictly lower floors only, and heavy libraries where used."""
 
 from __future__ import annotations
 
