@@ -13,6 +13,7 @@ from typing import Annotated
 import gymnasium as gym
 import numpy as np
 import tyro
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from agents.options import parsed
@@ -64,7 +65,8 @@ def met(policy: Policy, rows: int, steps: int, seed: int) -> NDArray[np.float64]
     header = policy.header
     trained_on = header.get("trained_on", header)
     options = {**trained_on["env_kwargs"], **policy.options}
-    env = gym.make_vec(trained_on["env"], rows, "vector_entry_point", **{**options, "split": "train"})
+    kwargs = {**options, "split": "train", "autoreset_mode": AutoresetMode.SAME_STEP}  # nothing is decided at an end
+    env = gym.make_vec(trained_on["env"], rows, "vector_entry_point", **kwargs)
     observations, _ = env.reset(seed=seed)
     low, high = observations.min(axis=0), observations.max(axis=0)
     for _ in range(steps):

@@ -124,6 +124,8 @@ class ActionMap:
 
     def decisions(self, horizon: int) -> NDArray[np.int64]:
         """Return after how many inner steps of an episode there are decisions, (D,)."""
+        if self.decides_once:
+            return np.zeros(1, np.int64)
         opening = min(self.opening, horizon)
         return np.concatenate([np.arange(opening), np.arange(opening, horizon, self.interval)])
 

@@ -236,6 +236,19 @@ def test_names_on_the_command_line(tmp_path: Path, task_set: TaskSet) -> None:
         contender("marginal:missing.safetensors")
 
 
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_steps_that_are_drawn_are_not_replayed(name: str, tmp_path: Path, task_set: TaskSet) -> None:
+    (weight, bias), *_ = perceptron({}, -0.1).layers
+    header = perceptron({}, strategy="random").header
+    policy = Policy(((np.vstack([weight, weight]), np.append(bias, bias)),), header)
+    policy.save(tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match=f"{name} replays steps that a policy decides on"):
+        contender(f"{name}:{tmp_path / 'mine.safetensors'}")
+    with pytest.raises(ValueError, match="the strategy 'random' are drawn"):
+        ablation_run(name, policy, task_set)
+    assert ablation_run("without-history", policy, task_set).step_size.shape == (12, 24)
+
+
 def test_several_training_seeds_have_a_run_each(tmp_path: Path, task_set: TaskSet) -> None:
     paths = [tmp_path / f"{seed}.safetensors" for seed in range(2)]
     for seed, path in enumerate(paths):

@@ -30,13 +30,13 @@ def test_the_range_is_that_of_training_tasks(tmp_path: Path) -> None:
     ends = dict(zip(feature_names(1), np.array(policy.header["observed"]).T, strict=True))
     assert ends["log10_horizon"] == pytest.approx(np.log10([5.0, 20.0]))
     assert ends["descriptor_0"] == pytest.approx(np.log10([4.0, 8.0]))
-    assert ends["progress"] == pytest.approx([0.0, 1.0])
+    assert ends["progress"] == pytest.approx([0.0, 1.0 - 1.0 / 20.0])
     assert policy.header["env_kwargs"] == OPTIONS
 
 
 def test_what_a_policy_meets_is_met_at_its_decisions(tmp_path: Path) -> None:
     file = trained(tmp_path / "mine.safetensors", env=ENV, env_kwargs={"horizon": 10}, interval=5)
-    observed.main(observed.Args((file,), rows=8, steps=1))
+    observed.main(observed.Args((file,), rows=8, steps=5))
     policy = load(file)
     assert np.array(policy.header["observed"])[:, feature_names(1).index("progress")].tolist() == [0.0, 0.5]
 

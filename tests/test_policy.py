@@ -403,6 +403,14 @@ def test_a_task_that_diverges_in_the_opening_leaves_the_decisions_of_the_others(
     assert len(asked) == len(policy.decisions(20)) == 9
 
 
+@pytest.mark.parametrize(("strategy", "size"), [("constant", 1), ("random", 2)])
+def test_what_is_decided_once_is_one_decision(strategy: str, size: int) -> None:
+    names = list(feature_names(1))
+    header = {"history": 1, "action": "relative", "strategy": strategy, "feature_names": names}
+    policy = Policy(((np.zeros((size, len(names)), np.float32), np.zeros(size, np.float32)),), header)
+    assert policy.decisions(12).tolist() == [0]
+
+
 @pytest.mark.parametrize(("opening", "decisions"), [(0, [0, 4, 8]), (1, [0, 1, 5, 9]), (5, [0, 1, 2, 3, 4, 5, 9])])
 def test_a_policy_with_an_interval_is_asked_at_decisions_alone(opening: int, decisions: list[int]) -> None:
     asked, policy = [], untrained(interval=4, opening=opening)

@@ -122,6 +122,14 @@ def test_a_thinned_grid_finds_what_the_whole_one_does(family: str, name: str, mo
     assert best_first_step(task_set, name) == max((iqm(float(first)), float(first)) for first in GRID[8:57])
 
 
+def test_steps_are_not_tuned_on_tasks_that_say_nothing() -> None:
+    options = {"dimension": 1, "horizon": 8, "noise": 0, "ood": "dimension"}
+    (tasks,) = task_sets(ENV, "ood", 16, 0, options)
+    assert tasks.counted.sum() >= 8
+    with pytest.raises(ValueError, match="0 of 256 tasks"):
+        CONTROLS["tuned-constant"].runs(tasks)
+
+
 def test_tuning_tasks_are_drawn_once_and_none_is_of_the_test_split(task_set: TaskSet) -> None:
     assert task_set.tuning is task_set.tuning
     assert [(tasks.split, tasks.tasks) for tasks in task_set.tuning] == [("train", 256), ("validation", 256)]

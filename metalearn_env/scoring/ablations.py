@@ -11,6 +11,7 @@ without-ritz         of ``ritz``, where Ritz values are seen (what actions may c
 without-FEATURE      or of one feature, such as ``without-cosine`` (at all ages) or ``without-descriptor_0``
 ===================  ==================================================================================================
 
+The first three replay what a policy decides on, so there is none of them where steps are drawn (the strategy "random").
 An action is the log of the step size over the one before it where the policy acts relative to that (`metalearn_env.
 actions`), else over the unit. Test tasks are met by the masked policies, and by ``shuffled``, which replays, alone.
 Means are of the family that is scored: masked, a policy is still told the kind of its task. A policy whose output is
@@ -49,6 +50,7 @@ def policy_run(policy: Policy, task_set: TaskSet) -> Run:
 
 def ablation_run(name: str, policy: Policy, task_set: TaskSet) -> Run:
     """Return what is left of a policy; ``name`` is of `ABLATIONS`, or ``"without-"`` and a group or a feature."""
+    check_ablation(name, policy)
 
     def rule() -> Rule:
         if name in ABLATIONS:
@@ -62,6 +64,8 @@ def check_ablation(name: str, policy: Policy) -> None:
     """Raise ``ValueError`` unless ``name`` is an ablation of a policy."""
     if name not in ABLATIONS:
         hidden(name, policy)
+    elif policy.header["strategy"] == "random":
+        raise ValueError(f"{name} replays steps that a policy decides on; those of the strategy 'random' are drawn")
 
 
 def hidden(name: str, policy: Policy) -> list[int]:

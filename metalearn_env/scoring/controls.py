@@ -66,6 +66,8 @@ def best_first_step(task_set: TaskSet, name: str) -> tuple[float, float]:
         return float(interquartile_mean(np.concatenate(list(map(TaskSet.scores, seen, gaps)))))
 
     def search() -> dict[str, Array]:
+        for tasks in seen:
+            tasks.check_counted()
         tried = {index: reached(index) for index in range(0, len(GRID), STRIDES[0])}
         for stride in STRIDES[1:]:
             best = max(tried, key=tried.__getitem__)
