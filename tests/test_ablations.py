@@ -12,7 +12,7 @@ from metalearn_env.driving import driven
 from metalearn_env.engine import Engine
 from metalearn_env.observations import columns, feature_names, groups
 from metalearn_env.policy import Policy
-from metalearn_env.scoring import TaskSet
+from metalearn_env.scoring import TaskSet, ablations
 from metalearn_env.scoring.ablations import (
     ABLATIONS,
     ablation_run,
@@ -22,6 +22,7 @@ from metalearn_env.scoring.ablations import (
     mean_observation,
     mean_schedule,
     policy_run,
+    replayed,
     shuffled,
 )
 from metalearn_env.scoring.contenders import ablation, contender
@@ -151,6 +152,28 @@ def test_marginal_actions_are_drawn_from_those_on_tuning_tasks(task_set: TaskSet
     assert drawn.std() == pytest.approx(pool.std(), rel=0.15)  # heavy tails
     assert np.abs(np.corrcoef(drawn[0], drawn[1])[0, 1]) < 0.2
     assert np.array_equal(drawn, actions(policy, recorded(many.family, many.task, 12, marginal(policy, many)))[:3])
+
+
+def test_marginal_actions_are_of_both_tuning_sets(task_set: TaskSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(ablations, "policy_run", lambda who, of: (asked.append(of.split), policy_run(who, of))[1])
+    marginal(perceptron({}, -0.05), task_set)
+    assert asked == ["train", "validation"]
+
+
+def test_the_mean_schedule_is_geometric_over_train_and_validation_tasks(task_set: TaskSet) -> None:
+    policy = perceptron({"descriptor_0": 0.1, "cosine[-1]": 0.05}, -0.15)
+    engine = Engine.start(task_set.family, task_set.task, 12)
+    found = [step[0] / engine.unit[0] for step in mean_schedule(policy, task_set)(engine)]
+    steps = np.hstack([policy_run(policy, tasks).step_size for tasks in task_set.tuning])
+    assert steps.shape == (12, 512)
+    assert found == pytest.approx(np.exp(np.nanmean(np.log(steps), axis=1)), rel=1e-6)
+
+
+def test_replayed_steps_stay_within_the_bounds_of_an_agents(task_set: TaskSet) -> None:
+    engine = Engine.start(task_set.family, task_set.task, 4)
+    rule = replayed(perceptron({}), np.full((4, 1), np.log(1e4)))
+    assert [step[0] / engine.unit[0] for step in rule(engine)] == pytest.approx([1e4, 1e6, 1e6, 1e6])
 
 
 def test_the_mean_schedule_is_stretched_over_other_horizons() -> None:

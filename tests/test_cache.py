@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from metalearn_env import families, identity
 from metalearn_env.__main__ import main
 from metalearn_env.families import make_family
 from metalearn_env.identity import closure, described
+from metalearn_env.policy import Policy
 from metalearn_env.rules import RULES, Entry
 from metalearn_env.scoring import TaskSet, cache
+from metalearn_env.scoring.ablations import ablation_run, policy_run
 from metalearn_env.scoring.cache import FOLDER, Cache, CacheWarning, default_folder
+from metalearn_env.scoring.controls import CONTROLS, rule_run
 from metalearn_env.scoring.table import contender, score
 
 ENV = "MetaLearn/LinearRegression-v0"
@@ -135,9 +140,45 @@ def test_a_changed_rule_is_recomputed_and_no_other(
     assert iqm(0.5) == first
 
 
-def test_a_changed_policy_is_another(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metalearn_env.policy import Policy
+POLICY = Policy.untrained(history=1, seed=0)
+RESULTS: dict[str, Callable[[TaskSet], Any]] = {
+    "limit": lambda tasks: tasks.limit,
+    "oracle": lambda tasks: tasks.oracle,
+    "seen": lambda tasks: tasks.seen,
+    "policy": lambda tasks: policy_run(POLICY, tasks),
+    "shuffled": lambda tasks: ablation_run("shuffled", POLICY, tasks),
+    "control": lambda tasks: CONTROLS["random-steps"].runs(tasks),
+    "rule": lambda tasks: rule_run(tasks, "bb1"),
+}
+COME_OF = [
+    *product(RESULTS, ("families.linear_regression", "engine", "pool")),
+    ("limit", "limits"),
+    ("policy", "policy"),
+    ("policy", "observations"),
+    ("shuffled", "policy"),
+    ("shuffled", "scoring.ablations"),
+    ("control", "scoring.controls"),
+    ("rule", "rules.barzilai_borwein"),
+]
 
+
+@pytest.mark.parametrize(("name", "changed"), COME_OF)
+def test_what_comes_of_a_changed_module_is_computed_again(
+    name: str, changed: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> int:
+        RESULTS[name](TaskSet(ENV, tasks=8, env_kwargs={"dimension": 3, "horizon": 4}, cache=Cache()))
+        return len(list(folder.rglob("*.npz")))
+
+    before, source = kept(), identity._source
+    assert kept() == before
+    monkeypatch.setattr(
+        identity, "_source", lambda module: source(module) + b"#" * (module == f"metalearn_env.{changed}")
+    )
+    assert kept() > before
+
+
+def test_a_changed_policy_is_another(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.safetensors"
     arguments = [*COMMAND, "--controllers", str(file)]
     Policy.untrained(history=2, seed=0).save(file)

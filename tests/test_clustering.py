@@ -192,11 +192,12 @@ def test_a_start_at_the_optimum_keeps_its_gap_finite() -> None:
 
 def test_the_limit_is_the_k_means_of_what_was_seen() -> None:
     family, task = tasks(n=60)
-    limit = limit_loss(family, task, HORIZON)
+    limit, centres = limit_loss(family, task, HORIZON), centres_of_the_seen(task, HORIZON)
+    np.testing.assert_array_equal(limit, family.loss(task, centres))
     assert np.mean(limit >= task.minimum) >= 0.95  # a sample can lead to a better minimum than the best known
     assert np.median((limit - task.minimum) / task.minimum) < 0.05
     (weights,) = (np.bincount(task.batches[0, :HORIZON].ravel(), minlength=task.points.shape[1]),)
-    seen = centres_of(task, centres_of_the_seen(task, HORIZON), 0)
+    seen = centres_of(task, centres, 0)
     label = np.array(kmeans_labels(points_of(task, 0), seen))
     for j, centre in enumerate(seen):
         mean = np.average(points_of(task, 0)[label == j], axis=0, weights=weights[label == j])

@@ -184,6 +184,26 @@ def test_a_teacher_may_teach_on_other_tasks_than_those_it_was_trained_on(tmp_pat
     assert {int(engine.horizon[0]) for _ in range(60) for engine in next(batches)} == set(range(3, 10))
 
 
+def test_a_teacher_teaches_on_train_tasks_and_is_scored_on_validation_tasks(teachers: tuple[str, str]) -> None:
+    known = [Teacher.named(file) for file in teachers]
+    for one in known:
+        assert {engine.family.split for engine in next(one.batches(8, np.random.default_rng(0)))} == {"train"}
+    assert {tasks.split for tasks in distil.validation(known, 8)} == {"validation"}
+
+
+def test_what_a_teacher_was_trained_on_is_what_it_teaches_on(tmp_path: Path) -> None:
+    trained_on = {"env": "MetaLearn/QLearning-v0", "env_kwargs": TABLES}
+    env, options = "MetaLearn/LinearRegression-v0", QUADRATICS
+    one = Teacher.named(teacher(tmp_path / "a.safetensors", env, options, "relative", -0.05, trained_on=trained_on))
+    assert (one.env, one.env_kwargs) == ("MetaLearn/QLearning-v0", TABLES)
+
+
+def test_the_tasks_of_a_round_are_divided_among_families(tmp_path: Path) -> None:
+    file = teacher(tmp_path / "a.safetensors", "MetaLearn/Mixture-v0", {"horizon": 4}, "relative", -0.05)
+    batch = next(Teacher.named(file).batches(9, np.random.default_rng(0)))
+    assert [len(engine.t) for engine in batch] == [3, 3, 3]
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [
@@ -224,6 +244,31 @@ def test_of_equal_scores_the_latest_student_is_kept(
     monkeypatch.setattr(distil, "mean_score", lambda *_: next(scores))
     distil.main(distil.Args(teachers, tmp_path / "run", rounds=3, updates=1, **{**SMALL, "validate_every": 1}))
     assert load(tmp_path / "run" / POLICY).header["steps"] == 2
+
+
+def test_teachers_lead_less_and_less(
+    tmp_path: Path, teachers: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led: list[float] = []
+    play = distil.Lessons.play
+    monkeypatch.setattr(distil.Lessons, "play", lambda *of, **told: (led.append(told["led"]), play(*of, **told))[1])
+    distil.main(distil.Args(teachers, tmp_path / "run", rounds=4, updates=1, **SMALL))
+    assert led == pytest.approx([1.0, 0.5, 0.0, -0.5])
+
+
+def test_lessons_are_of_what_was_decided_before_the_end_in_any_of_the_last_rounds(tmp_path: Path) -> None:
+    options, args = {"dimension": 2, "horizon": 30}, distil.Args((), tmp_path, tasks=8, memory=3)
+    file = teacher(tmp_path / "a.safetensors", "MetaLearn/LinearRegression-v0", options, "relative", 1.0)
+    diverges = load(file)
+    lessons = distil.Lessons([Teacher.named(file)], args, diverges.header)
+    for _ in range(5):
+        lessons.play(diverges, led=1.0)
+    (kept,) = lessons._kept
+    assert len(kept) == 3
+    assert max(len(decisions.actions) for decisions in kept) < 8 * 30
+    flatness = feature_names(HISTORY).index("descriptor_3")  # of spectra, which no two tasks share
+    drawn = np.concatenate([lessons.drawn(64)[0].numpy()[:, flatness] for _ in range(20)])
+    assert min(np.isin(drawn, decisions.observations[:, flatness]).mean() for decisions in kept) > 0.1
 
 
 @pytest.mark.parametrize(

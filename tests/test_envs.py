@@ -8,6 +8,7 @@ import importlib
 import pickle
 from dataclasses import dataclass
 from itertools import product
+from types import SimpleNamespace
 from typing import Any, NamedTuple, final, get_args
 
 import gymnasium as gym
@@ -24,9 +25,9 @@ from metalearn_env.engine import Engine
 from metalearn_env.envs import StepSizeEnv
 from metalearn_env.families import make_family
 from metalearn_env.family import Array
-from metalearn_env.observations import NUM_STATIC, Observation, feature_names
+from metalearn_env.observations import NUM_STATIC, Observation, Observer, feature_names
 from metalearn_env.pool import draw_tasks
-from metalearn_env.rewards import Reward
+from metalearn_env.rewards import Reward, potential
 from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import final_log_gap
 
@@ -277,6 +278,16 @@ def test_what_is_observed_may_be_ritz_values(options: dict[str, Any]) -> None:
         assert ends == pytest.approx((steps.max(), steps.min()), abs=5e-3)
 
 
+def test_what_is_observed_is_bounded_whatever_is_told() -> None:
+    family, observer = make_family("LinearRegression", dimension=4), Observer(2, 1, ritz=3)
+    engine = Engine.start(family, draw_tasks(family, 0, 2, 5), 5)
+    observer.begin_as("supervised", np.array([[1e3, -1e3], [0.5, 0.5]]), engine, np.arange(2))
+    engine.advance(engine.unit)
+    observer.update(engine, np.full((2, 10), 1e3))
+    told = dict(zip(feature_names(1, 3), observer.observation()[0], strict=True))
+    assert (told["descriptor_0"], told["descriptor_1"], told["ritz_longest"]) == (10.0, -10.0, 10.0)
+
+
 @pytest.mark.parametrize("power", range(RITZ))
 def test_the_inverse_ritz_values_solve_a_quadratic(power: int) -> None:
     """Of three eigenvalues: after three steps all are known, and three more, each of them once, end at the optimum."""
@@ -449,6 +460,11 @@ def test_a_gap_that_is_not_a_number_is_the_worst(beyond: float, reward: str, fal
     family = CliffFamily(beyond=beyond, split="test")
     scored = final_log_gap(family, family.sample(np.random.default_rng(0), 3, 5), 5, schedule(np.full(5, 1.5)))
     assert scored == pytest.approx(np.log(1e6))
+
+
+def test_the_linear_reward_is_of_no_gap_below_0() -> None:
+    below = SimpleNamespace(gap_ratio=np.array([-0.5, 0.5, 20.0]))
+    assert potential(below, "linear").tolist() == [0.0, 0.5, 10.0]
 
 
 # Seeds

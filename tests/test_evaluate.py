@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from test_policy import untrained
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("tensorboard")
@@ -17,7 +18,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("agents")
 
 from agents import evaluate, train
-from agents.runs import BEST
+from agents.runs import BEST, POLICY
 from metalearn_env.scoring import TaskSet
 from metalearn_env.scoring.table import known_controllers
 
@@ -118,6 +119,25 @@ def test_what_is_wrong_is_said(
 def test_a_run_does_not_count_as_two_seeds(runs: tuple[Path, ...]) -> None:
     with pytest.raises(ValueError, match="a run is named once, not twice"):
         evaluate.main(evaluate.Args(runs=(*runs, runs[0]), tasks=16))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("env", "MetaLearn/QLearning-v0"),
+        ("env_kwargs", {"horizon": 9}),
+        ("action", "absolute"),
+        ("strategy", "constant"),
+        ("history", 5),
+    ],
+)
+def test_runs_of_different_agents_are_refused(tmp_path: Path, name: str, value: Any) -> None:
+    folders = tmp_path / "one", tmp_path / "other"
+    for folder, header in zip(folders, ({}, {name: value}), strict=True):
+        folder.mkdir()
+        untrained(**{"env_kwargs": {}, **header}).save(folder / POLICY)
+    with pytest.raises(ValueError, match=f"their {name} differ"):
+        evaluate.main(evaluate.Args(runs=folders))
 
 
 def test_a_training_that_is_not_there_is_not_drawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from agents.studies import Args
 from agents.worth import of_gaps
 from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
+from metalearn_env.family import Array
 from metalearn_env.observations import feature_names
-from metalearn_env.policy import load
+from metalearn_env.policy import Policy, load
 from metalearn_env.pool import draw_tasks
 
 TINY = {"spectrum": "log-uniform", "dimension": 2, "conditioning": 10}
@@ -55,6 +57,22 @@ def test_perturbations_of_opposite_sign_meet_the_same_noise() -> None:
     ]
     found = evolved(layers, header, start, of_gaps(1.0), 1e-30, np.random.default_rng(0))
     assert all((part == 0.0).all() for pair in found for part in pair)
+
+
+def test_a_difference_that_is_far_too_large_counts_as_three_medians() -> None:
+    family, policy = make_family("LinearRegression", dimension=2), Policy.untrained(history=1, seed=0, width=4)
+    start = Engine.start(family, draw_tasks(family, 0, 9, 3), 3)
+
+    def length(times: float) -> float:
+        """Return that of the gradient where the worth of the first task is so many times as large."""
+
+        def worth(log_gap: Array) -> tuple[Array, Array]:
+            return np.array([times, *np.ones(8)]) * log_gap, np.ones(9)
+
+        found: Any = evolved(policy.layers, policy.header, start, worth, 0.1, np.random.default_rng(0))
+        return sum(float((part**2).sum()) for pair in found for part in pair)
+
+    assert length(1e9) < 20 * length(1.0)
 
 
 def test_a_family_that_torch_knows_nothing_of_is_trained_on(tmp_path: Path) -> None:

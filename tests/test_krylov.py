@@ -11,7 +11,7 @@ from metalearn_env.engine import Engine
 from metalearn_env.families import make_family
 from metalearn_env.krylov import Krylov
 from metalearn_env.pool import draw_tasks
-from metalearn_env.rules import rule
+from metalearn_env.rules import limited_memory, rule
 
 P, LAST = 8, 3
 
@@ -118,6 +118,13 @@ def test_limited_memory_takes_what_most_of_the_curvature_lies_along() -> None:
             assert step == pytest.approx(engine.unit)
         own.advance(step)
         krylov.passed(own)
+
+
+def test_limited_memory_looks_back_on_twenty_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(limited_memory, "Krylov", lambda n, p, last: (asked.append(last), Krylov(n, p, last))[1])
+    next(rule("limited-memory")(started()))
+    assert asked == [20]
 
 
 def test_a_direction_of_zero_tells_nothing() -> None:

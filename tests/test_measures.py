@@ -19,7 +19,7 @@ from metalearn_env.rules.schedules import schedule
 from metalearn_env.scoring import Contender, TaskSet, task_sets
 from metalearn_env.scoring.controls import BOUNDS, best_rule_run, rule_run
 from metalearn_env.scoring.formatting import WIDTH, formatted
-from metalearn_env.scoring.measures import anytime_scores, final_gaps, measured
+from metalearn_env.scoring.measures import anytime_scores, final_gaps, measured, profiles
 from metalearn_env.scoring.profiles import by_evaluations, evaluations_to, performance_profile, score_profile
 from metalearn_env.scoring.runs import Run, recorded
 from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean, paired_difference, worst_mean
@@ -75,8 +75,9 @@ def test_the_anytime_score_is_the_mean_of_the_way(task_set: TaskSet) -> None:
     zero = anytime_scores(task_set, [task_set.oracle_run])
     assert np.array_equal(zero, np.zeros((1, task_set.counted.sum())))
     span = task_set.oracle[1] - task_set.limit
-    lower = task_set.oracle_run._replace(log_gap=task_set.oracle_run.log_gap - 0.5 * span)
-    assert anytime_scores(task_set, [lower]) == pytest.approx(0.5)
+    lower = task_set.oracle_run.log_gap.copy()
+    lower[1:] -= 0.5 * span  # where a run begins is no part of the way
+    assert anytime_scores(task_set, [task_set.oracle_run._replace(log_gap=lower)]) == pytest.approx(0.5)
     assert np.isnan(anytime_scores(task_set, BOUNDS["limit"].runs(task_set))).all()
 
 
@@ -105,6 +106,18 @@ def test_failures_are_counted_apart_from_runs_that_end_above_their_start(task_se
     assert row["cvar"] <= row["iqm"]
 
 
+def test_all_runs_on_all_tasks_are_pooled(task_set: TaskSet) -> None:
+    limit, start = task_set.limit, task_set.oracle[1]
+    gaps = start - (start - limit) * np.random.default_rng(0).standard_cauchy((3, 48))
+    gaps[:, 0] = 0.0  # ends where it began, and not above
+    runs = [task_set.oracle_run._replace(log_gap=np.vstack([task_set.oracle_run.log_gap[:-1], last])) for last in gaps]
+    row = measured(fixed("mine", *runs), [task_set], [runs])
+    scores = np.concatenate([task_set.scores(last) for last in gaps])
+    assert row["iqm"] == pytest.approx(interquartile_mean(scores))
+    assert row["cvar"] == pytest.approx(worst_mean(scores))
+    assert row["diverged"] == np.mean(gaps > 0.0)
+
+
 # Paired
 
 
@@ -123,17 +136,12 @@ def test_of_one_run_each_the_interval_is_that_of_the_differences() -> None:
 
 
 def test_the_seeds_of_both_count() -> None:
-    """Whoever of the two has training seeds that differ, the interval is as wide."""
+    """Whoever of the two has training seeds that differ: the one difference is minus the other."""
     rng = np.random.default_rng(0)
     tasks, runs = rng.normal(size=(1, 200)), rng.normal(size=(5, 1))
-    widths = [
-        high - low
-        for ours, theirs in ((tasks + runs, tasks), (tasks, tasks + runs), (tasks, tasks))
-        for _, low, high in [paired_difference([ours], [theirs])]
-    ]
-    assert widths[0] == pytest.approx(widths[1], rel=0.15)
-    assert widths[0] > 0.5
-    assert widths[2] == 0.0
+    iqm, low, high = paired_difference([tasks + runs], [tasks])
+    assert high - low > 0.5
+    assert paired_difference([tasks], [tasks + runs]) == pytest.approx((-iqm, -high, -low))
 
 
 def test_the_paired_difference_covers() -> None:
@@ -234,6 +242,21 @@ def test_profiles_are_told_of_all_that_have_a_run(task_set: TaskSet) -> None:
         (run,) = contender(name).runs(task_set)
         assert shares[name] == score_profile(task_set.scores(run.log_gap[-1]), taus).tolist()
     json.dumps(result, allow_nan=False)
+
+
+def test_a_profile_is_of_the_target_that_it_names(task_set: TaskSet) -> None:
+    """A gap that falls to e^-8 is a tenth of the first after 6 steps, and a thousandth after 18."""
+    t = np.arange(21.0)
+    run = Run(np.tile(-t[:, None] / 2.5, 48), np.ones((20, 48)), np.tile(t[:, None], 48))
+    tenth, thousandth, _ = profiles([fixed("mine", run)], task_set, [[run]])["evaluations"]
+    assert (tenth["median"]["mine"], thousandth["median"]["mine"]) == (6.0, 18.0)
+    assert tenth["solved"]["mine"] == 1.0
+
+
+def test_what_is_solved_is_a_share_of_all_runs(task_set: TaskSet) -> None:
+    runs = [task_set.oracle_run, task_set.oracle_run._replace(log_gap=np.zeros((21, 48)))]
+    told = profiles([fixed("mine", *runs)], task_set, [runs])["evaluations"][-1]
+    assert (told["target"], told["solved"]["mine"]) == ("oracle-constant", 0.5)
 
 
 def test_text_is_as_wide_as_a_terminal() -> None:

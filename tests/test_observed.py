@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -39,6 +41,28 @@ def test_what_a_policy_meets_is_met_at_its_decisions(tmp_path: Path) -> None:
     observed.main(observed.Args((file,), rows=8, steps=5))
     policy = load(file)
     assert np.array(policy.header["observed"])[:, feature_names(1).index("progress")].tolist() == [0.0, 0.5]
+
+
+def test_the_range_is_of_all_steps(tmp_path: Path) -> None:
+    policy = load(trained(tmp_path / "mine.safetensors", env=ENV, env_kwargs={"horizon": 10}))
+    low, high = zip(*(observed.met(policy, 8, steps, 0) for steps in (1, 5, 30)), strict=True)
+    assert (np.diff(low, axis=0) <= 0.0).all()
+    assert (np.diff(high, axis=0) >= 0.0).all()
+
+
+def test_what_is_met_is_what_a_policy_was_trained_on_with_its_own_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
+    make = gym.make_vec
+    monkeypatch.setattr(gym, "make_vec", lambda env, *_, **told: (made.append((env, told)), make(env, *_, **told))[1])
+    trained_on = {"env": ENV, "env_kwargs": {"horizon": 10, "history": 7, "resolution": 0.25}}
+    says = {"env": "elsewhere", "env_kwargs": {}, "resolution": 0.5, "trained_on": trained_on}
+    policy = load(trained(tmp_path / "mine.safetensors", **says))
+    observed.met(policy, rows=8, steps=3, seed=0)
+    ((env, told),) = made
+    assert env == ENV
+    assert told.items() >= {"horizon": 10, "split": "train", **policy.options}.items()
 
 
 def test_nothing_is_written_where_one_cannot_be(tmp_path: Path) -> None:

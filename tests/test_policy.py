@@ -159,6 +159,7 @@ WEIGHT, BIAS = np.zeros((1, 21), np.float32), np.zeros(1, np.float32)
         ({"policy": json.dumps(header())}, WEIGHT[:, :7], BIAS, "layer 0 takes 21"),
         ({"policy": json.dumps(header())}, WEIGHT.astype(int), BIAS, "layer 0"),
         ({"policy": json.dumps(header())}, WEIGHT * np.nan, BIAS, "finite"),
+        ({"policy": json.dumps(header())}, WEIGHT, BIAS * np.nan, "layer 0 is finite"),
         ({"policy": json.dumps(header(observed=[[0.0], [1.0]]))}, WEIGHT, BIAS, "observed is the lowest"),
         ({"policy": json.dumps(header(observed=[[1.0] * 21, [0.0] * 21]))}, WEIGHT, BIAS, "observed is the lowest"),
         ({"policy": json.dumps(header())}, np.zeros((3, 21), np.float32), np.zeros(3, np.float32), "outputs, not 3"),
@@ -375,6 +376,11 @@ def test_another_interval_is_refused_like_another_history() -> None:
         untrained(resolution=0.5).check_options({"resolution": 0})
     untrained(interval=3, opening=7).check_options({"horizon": 9})
     assert (untrained().interval, untrained(interval=3).interval) == (1, 3)
+
+
+def test_a_policy_is_not_run_where_its_actions_mean_something_else() -> None:
+    with pytest.raises(ValueError, match="trained with action='relative', not 'absolute'"):
+        run_policy(untrained(), TaskSet(REGRESSION, tasks=8, env_kwargs={"action": "absolute"}))
 
 
 @pytest.mark.parametrize("horizon", [0, -1, 2.5, "x", None])

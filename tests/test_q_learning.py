@@ -204,6 +204,28 @@ def test_certainty_equivalence_of_one_pair_is_the_mean() -> None:
     assert certainty_equivalence(family, task, 7) == pytest.approx(rewards)
 
 
+def test_certainty_equivalence_along_a_trajectory_knows_what_the_best_learner_visits() -> None:
+    family = QLearning(sampling="trajectory", branching=1, noise=0.0, scale=0.0, states=6, actions=3)
+    task = draw_tasks(family, 5, 10, 40)
+    theta, visited = table(family, task, task.optimum), np.zeros((10, 18), bool)
+    for t in range(40):
+        visit = family.visit(task, theta, times(task, t))
+        visited[np.arange(10), visit.pair] = True
+        theta[:, -1] = visit.next_state
+    known = certainty_equivalence(family, task, 40)[:, :18] != 0.0
+    assert not visited.all()
+    assert not known[~visited].any()
+    assert known[visited & (task.optimum != 0.0)].mean() > 0.9
+
+
+def test_the_limit_does_not_depend_on_how_many_models_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = QLearning(states=(2, 6), branching=2)
+    task = draw_tasks(family, 0, 7, 10)
+    whole = limit_loss(family, task, 10)
+    monkeypatch.setattr("metalearn_env.limits.MODEL_ENTRIES", 2 * task.reward.shape[1] * (task.start.shape[1] + 1))
+    assert limit_loss(family, task, 10) == pytest.approx(whole, rel=1e-12)
+
+
 @every_option
 def test_the_limit_is_no_worse_than_to_do_nothing(options: dict[str, Any]) -> None:
     family = QLearning(**options)

@@ -317,7 +317,17 @@ def test_armijo_is_its_plain_loop_and_is_charged() -> None:
             x, spent = x - step * g, spent + trials + 1
             assert theta[row] == pytest.approx(x, rel=1e-6, abs=1e-9)
             assert charged[row] == spent
+        assert runs[-1][2][row] == spent
         assert 2 * runs[-1][1][row] <= spent <= 40
+
+
+def test_armijo_takes_the_tenth_halving_as_it_is() -> None:
+    family, task = regression(n=2)
+    engine = Engine.start(family, task, HORIZON)
+    engine.step_size[0] *= 1e9
+    chosen = next(rule("armijo")(engine))
+    assert chosen.evaluations[0] == 10.0
+    assert chosen.step[0] == engine.step_size[0] / 1024.0
 
 
 def test_random_steps_have_the_laws_of_their_rules() -> None:
@@ -384,6 +394,12 @@ def test_stochastic_polyak_is_normalised_lms_for_one_example_a_step() -> None:
     one = [engine.theta.copy() for engine in rollout(family, task, HORIZON, rule("sps"))]
     other = [engine.theta.copy() for engine in rollout(family, task, HORIZON, partial(rule("nlms"), part=1.0))]
     assert np.array(one) == pytest.approx(np.array(other), rel=1e-6, abs=1e-9)
+
+
+def test_normalised_lms_is_told_the_mean_over_the_minibatch() -> None:
+    family, task = regression(batch_size=3)
+    squares = (task.inputs[:, 0] ** 2).sum(axis=2)
+    assert next(rule("nlms")(Engine.start(family, task, HORIZON))) == pytest.approx(0.3 / squares.mean(axis=1))
 
 
 def test_one_dimension_is_solved_by_whoever_knows_its_curvature() -> None:
@@ -617,10 +633,12 @@ def test_one_over_n_is_the_mean_where_there_is_nothing_to_look_ahead_to() -> Non
     assert engine.theta == pytest.approx(seen)
 
 
-def test_rmsprop_moves_every_entry_by_its_own_measure() -> None:
-    """The first move of an entry has the same length for all of them: that of its sign."""
-    family = make_family("QLearning", scale=0, rewarded=1.0)
-    task = draw_tasks(family, 0, 5, 10)
-    engine = Engine.start(family, task, 10)
-    unit = 0.1 * np.sqrt((engine.direction**2).mean(axis=1, keepdims=True))
-    assert next(rule("rmsprop")(engine)) == pytest.approx(unit * np.sign(engine.direction))
+def test_rmsprop_is_its_plain_loop() -> None:
+    family = make_family("QLearning", scale=0, rewarded=1.0, states=4, actions=2, branching=2)
+    engine, square, unit = Engine.start(family, draw_tasks(family, 0, 5, 10), 10), 0.0, 0.0
+    for t, move in zip(range(1, 11), rule("rmsprop")(engine), strict=False):
+        error = engine.direction
+        square = 0.99 * square + 0.01 * error**2
+        unit = np.maximum(unit, np.sqrt((error**2).mean(axis=1, keepdims=True)))
+        assert move == pytest.approx(0.1 * unit * error / np.sqrt(square / (1 - 0.99**t)))
+        engine.advance(move)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +387,16 @@ def test_slopes_of_one_task_do_not_drown_the_others() -> None:
     np.testing.assert_array_equal(shortened(found)[:, 1:], 1.0)
 
 
+def test_slopes_of_a_task_that_are_not_finite_are_none() -> None:
+    start, step_map = started("LinearRegression", {"dimension": 2}, 3, 4), FeedbackMap(1, width=4)
+    policy = step_map.policy(step_map.interface())
+    run = recorded(policy, policy.header, start)
+    run.iterates[1][0] = np.nan  # in the midst
+    found = slopes(start, run)
+    assert (found[:, 0] == 0.0).all()
+    assert found[:, 1:].all()
+
+
 def test_the_worth_of_scores_falls_with_them() -> None:
     log_gap, spans = np.linspace(-9.0, 9.0, 400), np.full(400, 2.0)
     value, slope = OfScores(np.full(400, -3.0), -3.0 - spans)(log_gap)
@@ -406,6 +417,13 @@ def test_feedback_is_trained_through_steps(tmp_path: Path, objective: str) -> No
     assert max(scores.values()) > scores[0]
     assert header["validation_iqm"] == pytest.approx(max(scores.values()), abs=1e-4)
     assert (header["action"], header["horizon"], header["hyperparameters"]["objective"]) == ("absolute", 16, objective)
+
+
+def test_feedback_is_trained_on_train_tasks_alone(tmp_path: Path) -> None:
+    study = Study(arguments(tmp_path, kind="feedback", through="steps", pool=8))
+    assert {engine.family.split for engine in next(study.batches())} == {"train"}
+    scored = Study(replace(study.args, objective="score"))
+    assert {engine.family.split for engine, _ in next(scored.batches_to_follow())} == {"train"}
 
 
 def test_feedback_is_trained_on_from_a_policy(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from metalearn_env.rewards import log_gap
 from metalearn_env.rules import RULES, Charged, rule, rules_of
 from metalearn_env.rules.schedules import SHAPES, schedule, shape
 from metalearn_env.scoring import GRID, TaskSet, best_constant, final_log_gap, recorded, rollout, score_row, task_sets
-from metalearn_env.scoring.controls import CONTROLS, best_first_step, tuned
+from metalearn_env.scoring.controls import CONTROLS, best_first_step, random_actions, random_steps, tuned
 from metalearn_env.scoring.statistics import bootstrap_interval, interquartile_mean
 from metalearn_env.scoring.table import contender, known_controllers, policies, score
 
@@ -130,10 +130,18 @@ def test_steps_are_not_tuned_on_tasks_that_say_nothing() -> None:
         CONTROLS["tuned-constant"].runs(tasks)
 
 
+def test_of_several_shapes_the_best_is_tuned(task_set: TaskSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = {"linear": (0.1, 2.0), "cosine": (0.3, 0.5), "inverse": (0.2, 3.0)}
+    monkeypatch.setattr("metalearn_env.scoring.controls.best_first_step", lambda _, name: reached[name])
+    assert tuned(task_set, [*reached])[:2] == ("cosine", 0.5)
+
+
 def test_tuning_tasks_are_drawn_once_and_none_is_of_the_test_split(task_set: TaskSet) -> None:
     assert task_set.tuning is task_set.tuning
     assert [(tasks.split, tasks.tasks) for tasks in task_set.tuning] == [("train", 256), ("validation", 256)]
     assert all(tasks.env_kwargs == task_set.env_kwargs for tasks in task_set.tuning)
+    other = TaskSet(ENV, tasks=8, seed=9, env_kwargs=OPTIONS)  # tuned on the same tasks, whatever is scored
+    assert [tasks.seed for tasks in (*task_set.tuning, *other.tuning)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -153,6 +161,35 @@ def test_schedules_start_at_one_and_do_not_grow(name: str) -> None:
     assert steps[0] == 1.0
     assert (np.diff(steps) <= 0.0).all()
     assert (steps > 0.0).all()
+
+
+ENDS = {
+    "constant": 1.0,
+    "inverse": 0.0,
+    "inverse, slow": 1.0 / 11.0,
+    "square root": 0.0,
+    "linear": 0.0,
+    "cosine": 0.0,
+    "exponential, to 1/10": 0.1,
+    "exponential, to 1/100": 0.01,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_long_schedules_end_where_they_say(name: str) -> None:
+    assert shape(name, 1_000_000)[-1] == pytest.approx(ENDS[name], abs=0.002)
+
+
+def test_random_steps_are_between_0_and_the_unit(task_set: TaskSet) -> None:
+    engine = Engine.start(task_set.family, task_set.task, 20)
+    steps = [step / engine.unit for _, step in zip(range(400), random_steps(engine), strict=False)]
+    assert np.quantile(steps, [0.0, 0.5, 1.0]) == pytest.approx([0.0, 0.5, 1.0], abs=0.01)
+
+
+def test_random_actions_are_of_the_whole_box(task_set: TaskSet) -> None:
+    engine = Engine.start(task_set.family, task_set.task, 20)
+    first = np.log(next(random_actions(engine)) / engine.unit) / np.log(100.0)
+    assert np.quantile(first, [0.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.2)
 
 
 def test_learners_that_diverged_stay_where_they_are(task_set: TaskSet) -> None:
@@ -233,7 +270,11 @@ def test_the_interval_knows_of_runs() -> None:
 def test_the_interval_is_deterministic() -> None:
     scores = np.random.default_rng(0).standard_normal((3, 40))
     assert bootstrap_interval(scores) == bootstrap_interval(scores.copy())
-    assert bootstrap_interval(scores, level=0.5) != bootstrap_interval(scores)
+
+
+def test_the_interval_is_of_95_percent_unless_another_level_is_told() -> None:
+    scores = np.random.default_rng(0).standard_normal((3, 40))
+    assert bootstrap_interval(scores) == bootstrap_interval(scores, level=0.95) != bootstrap_interval(scores, level=0.5)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +294,12 @@ def test_dropped_tasks_are_counted() -> None:
     assert not mixed.counted[one_dimensional].any()
     assert result["dropped"] == int((~mixed.counted).sum()) >= one_dimensional.sum() > 5
     assert mixed.scores(run(mixed, "bb1")).shape == (64 - result["dropped"],)
+
+
+def test_a_task_counts_if_its_limit_is_a_tenth_below_the_best_constant_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = TaskSet(ENV, tasks=64, env_kwargs=OPTIONS)
+    monkeypatch.setitem(vars(tasks), "limit", tasks.oracle[1] - np.linspace(0.0, 0.2, 64))
+    assert np.array_equal(tasks.counted, np.arange(64) >= 32)
 
 
 def test_too_few_tasks_are_refused() -> None:

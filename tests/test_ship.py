@@ -186,6 +186,15 @@ def test_a_card_says_when_a_policy_decides_and_on_what() -> None:
     assert f"{told}\n* what it sees of the past is rounded to multiples of 0.03125\n" in card("some", rounded)
 
 
+def test_a_card_shows_the_best_rule_of_the_class() -> None:
+    iqm_outside = {"bb1": (0.5, False), "nesterov": (0.9, True), "bb2": (0.1, False)}
+    rows = [
+        {"controller": name, "kind": "rule", "iqm": iqm, "outside": outside}
+        for name, (iqm, outside) in iqm_outside.items()
+    ]
+    assert [row["controller"] for row in ship.shown(rows, "mine")] == ["bb1"]
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.safetensors")), ids=lambda path: getattr(path, "stem", ""))
 def test_cards_say_what_policies_say(path: Path) -> None:
     text = (CARDS / f"{path.stem}.md").read_text()

@@ -269,9 +269,14 @@ def test_another_horizon_is_seen() -> None:
 
 
 def test_a_run_may_be_longer_than_its_horizon() -> None:
-    stepper = Stepper(Policy.untrained(history=1, seed=0), unit=1.0, horizon=3)
-    assert np.isfinite(run(stepper, [1.0] * 10)).all()
-    assert stepper.t == 10
+    """All steps beyond it are seen as the end, here by a policy whose action is a tenth of the progress."""
+    names = list(feature_names(1))
+    weight = 0.1 * np.eye(1, len(names), names.index("progress"), dtype=np.float32)
+    policy = Policy(((weight, np.zeros(1, np.float32)),), {**fixed(0.0).header, "action": "absolute"})
+    stepper = Stepper(policy, unit=1.0, horizon=3)
+    progress = 10.0 * np.log(run(stepper, [1.0] * 6)) / np.log(1000.0)
+    assert progress == pytest.approx([0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0, 1.0, 1.0], abs=1e-6)
+    assert stepper.t == 6
 
 
 def test_an_opening_ends_beyond_the_horizon_too() -> None:

@@ -208,6 +208,20 @@ def test_an_untrained_policy_learns_frozen_lake_without_errors() -> None:
     assert learner.alpha.t == steps
 
 
+def test_random_actions_are_taken_now_and_then_and_equally_good_ones_in_turn() -> None:
+    def acts(seed: int, epsilon: float) -> np.ndarray:
+        one = QLearner(2, 4, tame(), horizon=9, discount=0.9, epsilon=epsilon, seed=seed)
+        one.table[1, 2] = 1.0
+        return np.array([[one.act(1), one.act(0)] for _ in range(1000)])
+
+    best, equal = acts(0, 0.2).T
+    assert np.mean(best != 2) == pytest.approx(0.2 * 3 / 4, abs=0.05)
+    assert np.bincount(equal, minlength=4) == pytest.approx(250, abs=60)
+    assert np.array_equal(acts(0, 0.2).T, [best, equal])
+    assert not np.array_equal(acts(1, 0.2).T, [best, equal])
+    assert (acts(0, 0.0)[:, 0] == 2).all()
+
+
 @pytest.mark.parametrize(
     ("sweep", "interval", "averaged"), [(1, 1, False), (3, 1, False), (1, 3, False), (1, 3, True), (2, 3, True)]
 )

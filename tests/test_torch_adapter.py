@@ -256,6 +256,19 @@ def test_what_the_policy_is_told_of_the_model_can_be_corrected() -> None:
     assert plain.rates != Loop(policy, batch_size=1).run(3).rates
 
 
+def test_the_policy_is_told_of_no_parameters_that_are_frozen() -> None:
+    def rates(first: int) -> list[float]:
+        def only_the_last_layer(parameters: Any) -> Any:
+            known = list(parameters)
+            for frozen in known[:2]:
+                frozen.requires_grad_(False).zero_()  # so that it adds nothing to |theta|, either
+            return torch.optim.SGD(known[first:], lr=0.3)
+
+        return Loop(tame("relative", "dynamic"), only_the_last_layer).run(3).rates
+
+    assert rates(0) == rates(2)
+
+
 # Horizons
 
 
@@ -483,20 +496,26 @@ def test_parameters_that_are_not_finite_are_found_at_the_next_decision(make: Any
     assert bool(weight.isfinite().all())
 
 
-@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_what_is_broken_off_in_the_optimiser_is_undone(make: Any) -> None:
-    loop = Loop(fixed(0.0), make).run(3)
-    before = loop.theta()
+def broken_off(loop: Loop) -> Any:
+    """Break off an update once it is made; return the hook that did."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     loop.scheduler.detach()
-    first = loop.optimizer.register_step_post_hook(interrupt)
-    again = LearnedStepSize(loop.optimizer, fixed(0.0))  # its hook comes after
-    again.step(loop.loss())
+    hook = loop.optimizer.register_step_post_hook(interrupt)
+    loop.scheduler = LearnedStepSize(loop.optimizer, fixed(0.0))  # its hook comes after
+    loop.scheduler.step(loop.loss())
     with pytest.raises(KeyboardInterrupt):
         loop.optimizer.step()
+    return hook
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_is_broken_off_in_the_optimiser_is_undone(make: Any) -> None:
+    loop = Loop(fixed(0.0), make).run(3)
+    before = loop.theta()
+    first, again = broken_off(loop), loop.scheduler
     assert not torch.equal(loop.theta(), before)
     first.remove()
     again.step(loop.loss())
@@ -506,6 +525,15 @@ def test_what_is_broken_off_in_the_optimiser_is_undone(make: Any) -> None:
     again.detach()  # undoes it no second time
     loop.optimizer.step()
     assert not torch.equal(loop.theta(), before)
+
+
+def test_a_scheduler_that_is_detached_undoes_what_was_broken_off() -> None:
+    loop = Loop(fixed(0.0), OPTIMIZERS["adam"])
+    before = loop.theta()
+    broken_off(loop)
+    assert not torch.equal(loop.theta(), before)
+    loop.scheduler.detach()
+    assert torch.equal(loop.theta(), before)
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])

@@ -22,19 +22,24 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from test_policy import untrained
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("tensorboard")
 pytest.importorskip("tyro")
 pytest.importorskip("agents")
 
+from stable_baselines3 import PPO
+
 from agents import train, training
 from agents.checkpoints import checkpoints, saved_as
+from agents.export import begin_from, begun_from
 from agents.locks import held
 from agents.options import parsed
 from agents.runs import BEST, CHECKPOINTS, POLICY, RUN, read_returns, read_scores
 from agents.runs import finished as is_through
 from agents.training import Observed
+from metalearn_env.adapters.sb3 import make_sb3_env
 from metalearn_env.observations import feature_names
 from metalearn_env.policy import Policy, load
 from metalearn_env.scoring import TaskSet
@@ -142,6 +147,28 @@ def test_a_run_that_cannot_begin_from_a_policy_leaves_no_trace(
     with pytest.raises(ValueError, match=words):
         train.main(replace(arguments(tmp_path / "run", init=finished.out / POLICY), **options))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("ritz", "header", "words"),
+    [
+        (2, {}, "trained with ritz=2, not 3"),
+        (3, {"activation": "relu"}, "the policy has layers and units"),
+        (3, {"output": "tanh"}, "the policy has output 'tanh'"),
+    ],
+)
+def test_what_an_actor_cannot_begin_from_is_refused(ritz: int, header: dict[str, Any], words: str) -> None:
+    env = make_sb3_env(ENV, 2, seed=0, history=2, horizon=4, ritz=3)
+    settings: dict[str, Any] = {"n_steps": 4, "batch_size": 8, "policy_kwargs": {"net_arch": [8, 8]}}
+    model = PPO("MlpPolicy", env, seed=0, device="cpu", **settings)
+    begin_from(model, untrained(ritz=3))
+    with pytest.raises(ValueError, match=words):
+        begin_from(model, untrained(ritz=ritz, **header))
+
+
+def test_a_run_begun_from_one_that_was_begun_from_another_tells_both(tmp_path: Path) -> None:
+    untrained(begun_from="first", command="second").save(tmp_path / POLICY)
+    assert begun_from(tmp_path / POLICY) == "first; second"
 
 
 def test_a_policy_tells_the_range_of_all_that_was_met(tmp_path: Path) -> None:
