@@ -166,8 +166,12 @@ class Updates:
         return squared, alignment
 
     def natural_step(self, loss: float, squared_norm: float) -> float:
-        """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`."""
-        size = math.hypot(*(float(part.double().norm()) for part in self._views[self._before]))
+        """Return the step size to begin with, for |d|^2 of the update; see `metalearn_env.descents.natural_step`.
+
+        The size of theta is that of the parameters that move.
+        """
+        parts = zip(self.parameters, self._views[self._before], strict=True)
+        size = math.hypot(*(float(part.double().norm()) for p, part in parts if p.grad is not None))
         return float(natural_step(loss, self._slope(), size, squared_norm**0.5, share=self._share))
 
     def _slope(self) -> float:

@@ -256,12 +256,12 @@ def test_what_the_policy_is_told_of_the_model_can_be_corrected() -> None:
     assert plain.rates != Loop(policy, batch_size=1).run(3).rates
 
 
-def test_the_policy_is_told_of_no_parameters_that_are_frozen() -> None:
+def test_parameters_that_are_frozen_count_for_nothing() -> None:
     def rates(first: int) -> list[float]:
         def only_the_last_layer(parameters: Any) -> Any:
             known = list(parameters)
             for frozen in known[:2]:
-                frozen.requires_grad_(False).zero_()  # so that it adds nothing to |theta|, either
+                frozen.requires_grad_(False)
             return torch.optim.SGD(known[first:], lr=0.3)
 
         return Loop(tame("relative", "dynamic"), only_the_last_layer).run(3).rates
