@@ -102,6 +102,15 @@ SETTINGS: dict[str, Setting] = {
             steps=8_000_000,
         ),
         Setting(
+            "gaussian-history-10",  # whose agents remember ten decisions; those of `gaussian`, five, as mixtures do
+            REGRESSION,
+            ("spectrum:gaussian", "dimension:64", "horizon:20"),
+            Bar(0.75, 0.85, OPEN_LOOP),
+            agent_kwargs=(*RITZ, "history:10"),
+            hyperparams=_choosing(1024, 20, 4096),
+            steps=20_000_000,
+        ),
+        Setting(
             "gaussian-plain",  # whose agents see no Ritz values, and can teach one that sees none
             REGRESSION,
             ("spectrum:gaussian", "dimension:64", "horizon:20"),
@@ -243,8 +252,8 @@ DEFAULTS = (
 ALIKE = ("minibatch", "clustering", "q-learning")
 OF_BARS = ("gaussian", "log-uniform", "linear-uniform")
 #: that agents of a mixture are to be as good on as those trained there, who see as much or, the last three of
-#: `mixture`, more
+#: `mixture` and the last of `mixture-ritz`, more
 SPECIALISTS = {
-    "mixture-ritz": (*OF_BARS, *ALIKE),
+    "mixture-ritz": (*OF_BARS, *ALIKE, "gaussian-history-10"),
     "mixture": (*(f"{name}-plain" for name in OF_BARS), *ALIKE, *OF_BARS),
 }
