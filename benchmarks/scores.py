@@ -23,7 +23,7 @@ from metalearn_env.families import FAMILIES, MIXTURE, id_of
 from metalearn_env.scoring.cache import FOLDER
 
 MOST_SECONDS, MOST_MEGABYTES = 60, 2000  # of the table of one family
-SLOW = "NeuralNetwork"  # its table takes a quarter of an hour
+SLOW = "NeuralNetwork"  # whose table takes many minutes
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
