@@ -31,7 +31,7 @@ def merged(old: str, new: str, renewed: Collection[str], known: Sequence[str]) -
     if TRAINED not in ours:
         raise ValueError(f"the page to be renewed has no section {TRAINED!r}")
     last = ours.pop(TRAINED)
-    for heading, lines in [*theirs.items()][1:-1]:  # between the introduction and how they were trained
+    for heading, lines in [*theirs.items()][:-1]:  # before how they were trained
         whole = heading not in ours or heading.removeprefix(ONE_FOR_ALL).removeprefix("## ") in renewed
         ours[heading] = lines if whole else with_rows(ours[heading], lines, renewed)
     of_settings = {heading: ours.pop(heading) for name in known if (heading := f"## {name}") in ours}
@@ -61,19 +61,26 @@ def sections(text: str) -> Sections:
 def with_rows(old: Sequence[str], new: Sequence[str], renewed: Collection[str]) -> list[str]:
     """Return the lines of a section with the rows of some settings in place of the old ones, the others last.
 
+    What is said before the first table is what the new section says.
+
     Raises:
         ValueError: the tables of the two have other columns.
     """
     if differing := [columns for columns in columns_of(new) if columns not in columns_of(old)]:
         raise ValueError(f"the page to be renewed has no table of {differing[0]}; make all of it anew")
     fresh = {key: line for line in new if (key := row_of(line, renewed))}
-    lines = []
-    for line in old:
+    lines = [*new[: first_row(new)]]
+    for line in old[first_row(old) :]:
         key = row_of(line, renewed)
         if not key or key in fresh:
             lines.append(fresh.pop(key) if key else line)
     end = max((index + 1 for index, line in enumerate(lines) if line.startswith("|")), default=len(lines))
     return [*lines[:end], *fresh.values(), *lines[end:]]
+
+
+def first_row(lines: Sequence[str]) -> int:
+    """Return where the first table begins, or where the lines end."""
+    return next((index for index, line in enumerate(lines) if line.startswith("|")), len(lines))
 
 
 def columns_of(lines: Sequence[str]) -> list[str]:

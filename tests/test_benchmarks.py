@@ -426,6 +426,15 @@ def test_some_settings_of_a_page_are_renewed() -> None:
     assert text == old.replace("| a | 0.1 |", "| a | 0.7 |").replace("part\n\n0.1", "part\n\n0.7").replace(
         "| a | 0 | 0.1 |\n| a | 1 | 0.1 |", "| a | 0 | 0.7 |\n| a | 1 | 0.7 |"
     )
+    text = old  # what is said before the tables is renewed, too
+    for head, first in (
+        ("# Agents", "Not trained"),
+        ("## Real data", "| iris | a |"),
+        ("# How they were trained", "| a | 0"),
+    ):
+        text = text.replace(f"{head}\n\n{first}", f"{head}\n\nIn words.\n\n{first}")
+    assert text.count("In words.") == 3
+    assert merged(old, text, ["a", "b"], known) == text
     text = merged(old, page({"x": "0.7"}, "wine"), ["x"], known)
     for line in (
         "| b | 0.2 |\n| x | 0.7 |",
