@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.runs import read_run
 from benchmarks import agent_bar
-from benchmarks.agent_merge import ONE_FOR_ALL
+from benchmarks.agent_merge import ONE_FOR_ALL, TRAINED
 from benchmarks.agent_settings import DEFAULTS, SETTINGS, SPECIALISTS
 from benchmarks.agent_tables import Trained, bar_table, known_answer, mixture_table, sceptic
 from benchmarks.agent_transfer import invariance, out_of_distribution, real_data
@@ -56,7 +56,7 @@ trained through the inner loop; the agents with something taken from them: rando
 (marginal), their own in another order (shuffled), their mean schedule, a group of observations held at its mean.
 \\* marks moves that are no multiples of the direction. Differences: the agents' S less that of the line."""
 
-TRAINED = """Kept after so many steps of the environment (PPO), of the optimiser (`agents.schedules`) or rounds
+KEPT = """Kept after so many steps of the environment (PPO), of the optimiser (`agents.schedules`) or rounds
 (`agents.distil`). Students name the files of their teachers, some of which have been trained again since."""
 
 
@@ -91,7 +91,7 @@ def _lines(trained: Sequence[Trained], tasks: int) -> Iterator[str]:
         yield from ("", *sceptic(one))
         if one.setting.name == agent_bar.NAME:
             yield from ("", *agent_bar.as_measured(one))
-    yield from ("", "# How they were trained", "", TRAINED, "", *_commands(trained))
+    yield from ("", TRAINED, "", KEPT, "", *_commands(trained))
 
 
 def _one_for_all(known: Mapping[str, Trained], runs: Path, tasks: int) -> Iterator[str]:

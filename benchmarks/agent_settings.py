@@ -70,6 +70,15 @@ def _slopes(tasks: int, every: int = 25, validated: int = 128) -> tuple[str, ...
     return ("--tasks", str(tasks), "--learning-rate", "0.05", *on)
 
 
+def _of_gaussian_designs() -> Iterator[Setting]:
+    """Yield the settings of agents who remember five decisions, as mixtures do, who remember ten, and who see less."""
+    kwargs, bar = ("spectrum:gaussian", "dimension:64", "horizon:20"), Bar(0.75, 0.85, OPEN_LOOP)
+    choosing, longer = _choosing(1024, 20, 4096), (*RITZ, "history:10")
+    yield Setting("gaussian", REGRESSION, kwargs, bar, RITZ, choosing, steps=8_000_000)
+    yield Setting("gaussian-history-10", REGRESSION, kwargs, bar, longer, choosing, steps=20_000_000)
+    yield Setting("gaussian-plain", REGRESSION, kwargs, hyperparams=_rows(1024, 20, 2048), steps=5_000_000)
+
+
 def _of_spectrum(spectrum: str, bar: Bar) -> Iterator[Setting]:
     """Yield the setting of a spectrum, and that of agents who see no Ritz values."""
     kwargs = (f"spectrum:{spectrum}", *WIDE)
@@ -92,31 +101,7 @@ TEACHERS_OF_CHOICES = (
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting(
-            "gaussian",
-            REGRESSION,
-            ("spectrum:gaussian", "dimension:64", "horizon:20"),
-            Bar(0.75, 0.85, OPEN_LOOP),
-            agent_kwargs=RITZ,
-            hyperparams=_choosing(1024, 20, 4096),
-            steps=8_000_000,
-        ),
-        Setting(
-            "gaussian-history-10",  # whose agents remember ten decisions; those of `gaussian`, five, as mixtures do
-            REGRESSION,
-            ("spectrum:gaussian", "dimension:64", "horizon:20"),
-            Bar(0.75, 0.85, OPEN_LOOP),
-            agent_kwargs=(*RITZ, "history:10"),
-            hyperparams=_choosing(1024, 20, 4096),
-            steps=20_000_000,
-        ),
-        Setting(
-            "gaussian-plain",  # whose agents see no Ritz values, and can teach one that sees none
-            REGRESSION,
-            ("spectrum:gaussian", "dimension:64", "horizon:20"),
-            hyperparams=_rows(1024, 20, 2048),
-            steps=5_000_000,
-        ),
+        *_of_gaussian_designs(),
         *_of_spectrum("log-uniform", Bar(0.40, 0.50, "dai-yuan")),
         *_of_spectrum("linear-uniform", Bar(0.50, 0.60, "dai-yuan")),
         Setting(
